@@ -1,0 +1,31 @@
+"""attnpool: attentive downsampling for compact vision networks.
+
+Pooling layers that look at the whole feature map before they shrink it, put into any network by one string or one call.
+"""
+
+from attnpool.models.build import create_model
+from attnpool.models.checkpoint import load
+from attnpool.models.surgery import replace_downsampling_
+from attnpool.pools.attnpool import AttentionConvPool2d
+from attnpool.pools.gaussian_pool import GaussianPool2d
+from attnpool.pools.lip import LocalImportancePool2d
+from attnpool.pools.nlp import SelfAttentivePool2d
+from attnpool.pools.skip import StridedConv2d
+from attnpool.spec import ModelSpec, PoolSpec, SpecError, parse
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AttentionConvPool2d",
+    "GaussianPool2d",
+    "LocalImportancePool2d",
+    "ModelSpec",
+    "PoolSpec",
+    "SelfAttentivePool2d",
+    "SpecError",
+    "StridedConv2d",
+    "create_model",
+    "load",
+    "parse",
+    "replace_downsampling_",
+]

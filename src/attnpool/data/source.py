@@ -1,0 +1,73 @@
+"""What a data source is, and how a text such as `folder:PATH` becomes one."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+from attnpool.registry import SOURCES, did_you_mean, import_all
+
+
+class DataError(ValueError):
+    """Data that cannot be used; one line that names the file or the class.
+
+    A DataLoader worker re-raises an error with its whole traceback as the message; only the line itself is kept.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = message.rpartition(f"{__name__}.DataError: ")[2]
+        super().__init__(" ".join(line.split("\n")).strip())
+
+
+class LabelledImages(Protocol):
+    """A map-style dataset of (PIL image, label) whose labels can be had without decoding an image."""
+
+    @property
+    def targets(self) -> Sequence[int]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images with labels, split into training and test data.
+
+    Args:
+        name: What it was opened as.
+        train, test: The splits; a label is a position in `classes`, and each class is in each split.
+        classes: The names of the classes.
+        channels: 1 (grey) or 3 (RGB).
+        mean, std: Of the pixels of the training data in units of 0..1, one number a channel.
+        val: A validation split of its own, if the source comes with one.
+    """
+
+    name: str
+    train: LabelledImages
+    test: LabelledImages
+    classes: tuple[str, ...]
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    val: LabelledImages | None = None
+
+
+def open_source(text: str) -> Source:
+    """Open the source that `text` names: `NAME`, or `NAME:ARGUMENT` where the source takes one.
+
+    Raises:
+        DataError: An unknown name, an argument missing or too many, or data that cannot be used.
+    """
+    import_all("attnpool.data")
+    name, colon, argument = text.partition(":")
+    if name not in SOURCES:
+        raise DataError(f"unknown data source {name!r}{did_you_mean(name, SOURCES)}")
+    entry = SOURCES[name]
+    parameters = [parameter.upper() for parameter in inspect.signature(entry.target).parameters]
+    if bool(colon) != bool(parameters) or (parameters and not argument):
+        raise DataError(f"data source {name} has to be written {':'.join([name, *parameters])}, but got {text!r}")
+    source: Source = entry(argument) if parameters else entry()
+    return source

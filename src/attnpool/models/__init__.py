@@ -1,0 +1,1 @@
+"""Networks: where backbones downsample, putting pools there, building from a spec, saving and loading."""

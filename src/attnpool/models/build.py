@@ -1,0 +1,127 @@
+"""From a spec to a network: a timm backbone, its strides set, its pools put in."""
+
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from attnpool.models.blocks import set_stride_
+from attnpool.models.features import StageFeatures, StageOutput
+from attnpool.models.sites import POOLING, Shapes, find_sites, trace_shapes
+from attnpool.models.surgery import insert_, is_sequential, restride_, unstride_
+from attnpool.registry import POOLS
+from attnpool.spec import ModelSpec, SpecError, StagePool, parse
+
+TRACE_SIZE = (64, 64)  # only the channels are read off it
+
+
+def create_model(
+    spec: str | ModelSpec,
+    *,
+    num_classes: int | None = None,
+    pretrained: bool = False,
+    features_only: bool = False,
+    **settings: Any,
+) -> nn.Module:
+    """The network of an architecture string or spec, ready to train; its `spec` attribute says what it is.
+
+    Args:
+        spec: E.g. "mobilenet_v2-nlp_headfix2-1222121", or a `ModelSpec`.
+        num_classes: Outputs of the classifier; default: what the spec says, 1000 for a string.
+        pretrained: Load timm's weights for the backbone (from its hub, or cached); the pools start fresh.
+        features_only: Return `StageFeatures`, which gives the map after each stage instead of logits.
+        settings: Any other field of `ModelSpec` that the string cannot say: width, in_channels, placement, ...
+
+    Returns:
+        A timm network, (B, in_channels, H, W) to (B, num_classes), or its `StageFeatures`.
+
+    Raises:
+        SpecError: if the string or a setting is not valid.
+    """
+    if num_classes is not None:
+        settings["num_classes"] = num_classes
+    spec = parse(spec) if isinstance(spec, str) else spec
+    net = build(replace(spec, **settings), pretrained=pretrained)
+    return StageFeatures(net) if features_only else net
+
+
+def build(spec: ModelSpec, *, pretrained: bool = False) -> nn.Module:
+    """The network of a spec; see `create_model`."""
+    if spec.dynamic:
+        raise SpecError(f"dynamic convolution (dy) cannot be built yet, but got {str(spec)!r}")
+    net: Any = spec.family.instantiate(
+        spec.width,
+        num_classes=spec.num_classes,
+        in_chans=spec.in_channels,
+        drop_rate=spec.dropout,
+        pretrained=pretrained,
+    )
+    shapes = trace_shapes(net, TRACE_SIZE)
+    striding = {path for site in find_sites(net, shapes) for path in site.striding}
+    stages = spec.family.stages
+    stem = sorted((p for p in striding if not p.startswith(tuple(f"{s}." for s in stages))), key=list(shapes).index)
+    placement = spec.placement or spec.family.placement
+    reduction = spec.prepool_stride or TRACE_SIZE[0] // shapes[stages[0]][0][-1]
+    outputs = []
+    for path, digit, pool in zip(stages, spec.strides, spec.stage_pools(), strict=True):
+        inside = tuple(p for p in striding if p.startswith(f"{path}."))
+        output = _set_stage_(net, path, inside, digit, pool, placement, shapes)
+        reduction *= digit
+        outputs.append(StageOutput(output, shapes[path][1][1], reduction))
+    if spec.prepool_stride is not None:
+        _set_stem_(net, stages[0], stem, spec.prepool_stride, spec.stem_pool(), shapes)
+    net.spec, net.stage_outputs = spec, tuple(outputs)
+    return net
+
+
+def _set_stage_(
+    net: nn.Module,
+    path: str,
+    striding: tuple[str, ...],
+    digit: int,
+    pool: StagePool | None,
+    placement: str,
+    shapes: Shapes,
+) -> str:
+    """Give the stage at `path` the stride of its digit, by convolutions or a pool; returns the path of its end."""
+    carries_pool = pool is not None and placement == "after_first"
+    blocks = _blocks(net, path)
+    identity = not carries_pool and (digit == 1 or pool is not None)
+    set_stride_(net, blocks[0], striding, 1 if pool is not None else digit, identity)
+    if pool is None:
+        return path
+    anchor = blocks[-1] if placement == "end" else blocks[0]
+    channels = shapes[anchor][0 if placement == "before" else 1][1]
+    inserted = insert_(net, anchor, _layer(pool, channels), after=placement != "before")
+    return path if placement == "before" or inserted.startswith(f"{path}.") else inserted
+
+
+def _set_stem_(
+    net: nn.Module, first_stage: str, striding: list[str], stride: int, pool: StagePool | None, shapes: Shapes
+) -> None:
+    """Run the stem at stride 1 with the pool after it or, without a pool, let its first convolution stride."""
+    for path in striding:
+        if isinstance(net.get_submodule(path), POOLING):
+            net.set_submodule(path, nn.Identity())
+        else:
+            unstride_(net, path)
+    if pool is None:
+        restride_(net, striding[0], stride)
+        return
+    layer = _layer(pool, shapes[first_stage][0][1])
+    if isinstance(getattr(net, "maxpool", None), nn.Identity):
+        net.maxpool = layer
+    else:
+        insert_(net, _blocks(net, first_stage)[0], layer, after=False, name="prepool")
+
+
+def _blocks(net: nn.Module, path: str) -> list[str]:
+    """Paths of what runs one after the other in a stage; the stage itself where that cannot be told."""
+    stage = net.get_submodule(path)
+    return [f"{path}.{key}" for key, _ in stage.named_children()] if is_sequential(stage) else [path]
+
+
+def _layer(pool: StagePool, channels: int) -> nn.Module:
+    if pool.is_average:
+        return POOLS["avgp"](channels, pool.stride)
+    return POOLS[pool.method](channels, pool.stride, **pool.options)

@@ -1,0 +1,154 @@
+"""Surgery on any network: set its downsampling sites to stride 1 and put a pool there, in place."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from timm.layers import Conv2dSame
+from torch import nn
+
+from attnpool.models.sites import POOLING, Shapes, Site, device_and_dtype, find_sites, trace_shapes
+from attnpool.models.stages import PLACEMENTS
+from attnpool.registry import POOLS
+from attnpool.spec import SpecError, parse_pool
+
+PoolFactory = Callable[..., nn.Module]
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """What `replace_downsampling_` did at one site: the path of the new pool, and what it stands for."""
+
+    name: str
+    site: str
+    channels: int
+    stride: int
+
+
+def replace_downsampling_(
+    model: nn.Module,
+    pool: str | PoolFactory,
+    *,
+    where: Callable[[str, nn.Module], bool] | None = None,
+    placement: str = "before",
+    input_size: tuple[int, int] = (224, 224),
+) -> list[Replacement]:
+    """Replace strided convolutions and pools of a network by `pool`, in place.
+
+    Each site is set to stride 1 and keeps its weights; the pool is inserted before or after it with the same stride,
+    and rounds an odd side as the site did. A pooling layer is replaced itself. The network is run once, in eval mode
+    and without gradients, on zeros of `input_size`, to see its shapes. What a `forward` does by function calls
+    (`F.max_pool2d`) cannot be seen.
+
+    Args:
+        model: Any network of 2-d convolutions on one image tensor: torchvision, timm, or your own.
+        pool: A POOL token such as "nlp_headfix2", or a factory called as `pool(channels, stride, ceil_mode=...)`: a
+            layer class of this library, or `functools.partial(SelfAttentivePool2d, patch_size=2)`.
+        where: Keeps the sites for which `where(name, module)` is true. Default: all but the convolution that reads
+            the image; that one too if there is no other.
+        placement: "before" the site, "after_first" (right after it), or "end" (of the `nn.Sequential` around it).
+            What reads the image always has its pool after it, and a pooling layer is replaced where it stands.
+        input_size: (height, width) of the zeros to run the network on, in pixels.
+
+    Returns:
+        What was replaced, in the order of the network.
+
+    Raises:
+        ValueError: if nothing matched, or for an unknown placement or POOL token.
+    """
+    if placement not in PLACEMENTS:
+        raise ValueError(f"placement has to be one of {', '.join(PLACEMENTS)}, but got {placement!r}")
+    factory = _factory(pool) if isinstance(pool, str) else pool
+    shapes = trace_shapes(model, input_size)
+    sites = find_sites(model, shapes)
+    chosen = _choose(model, sites, where)
+    if not chosen:
+        names = ", ".join(site.name for site in sites) or "there is none"
+        raise ValueError(f"where has to match a downsampling site, but matched none (sites: {names})")
+    return [_replace_(model, site, factory, placement, shapes) for site in chosen]
+
+
+def _factory(token: str) -> PoolFactory:
+    """The factory of a POOL token, outside a string: no stages, so no patches by stage."""
+    spec = parse_pool(token)
+    if spec.reduced:
+        raise SpecError("reduced has to go with a backbone's stages; use functools.partial(..., patch_size=...)")
+    heads = {} if spec.heads is None else {"num_heads": spec.heads}
+    window = {} if spec.window_norm else {"normalize": False}
+
+    def build(channels: int, stride: int, *, ceil_mode: bool) -> nn.Module:
+        return POOLS[spec.method](channels, stride, ceil_mode=ceil_mode, **heads, **window)
+
+    return build
+
+
+def _choose(model: nn.Module, sites: list[Site], where: Callable[[str, nn.Module], bool] | None) -> list[Site]:
+    if where is not None:
+        return [site for site in sites if where(site.name, model.get_submodule(site.name))]
+    return [site for site in sites if not site.reads_image] or sites
+
+
+def _replace_(model: nn.Module, site: Site, factory: PoolFactory, placement: str, shapes: Shapes) -> Replacement:
+    module = model.get_submodule(site.name)
+    after = placement != "before" or site.reads_image
+    anchor = site.stage if placement == "end" else site.name
+    channels = shapes[anchor][1][1] if after else shapes[anchor][0][1]
+    pool = factory(channels, site.stride, ceil_mode=site.rounds_up)
+    pool.train(model.training).to(**device_and_dtype(model))
+    if isinstance(module, POOLING):
+        model.set_submodule(site.name, pool)
+        return Replacement(site.name, site.name, channels, site.stride)
+    for path in site.striding:
+        unstride_(model, path)
+    return Replacement(insert_(model, anchor, pool, after=after), site.name, channels, site.stride)
+
+
+def insert_(model: nn.Module, anchor: str, module: nn.Module, *, after: bool, name: str = "pool") -> str:
+    """Insert `module` before or after the one at path `anchor`, in place; returns its path.
+
+    In an `nn.Sequential` it becomes a child of its own and nothing else is renamed; elsewhere the anchor is wrapped.
+    """
+    parent_path, _, key = anchor.rpartition(".")
+    parent = model.get_submodule(parent_path)
+    if not is_sequential(parent):
+        pair = [("block", parent.get_submodule(key)), (name, module)]
+        setattr(parent, key, nn.Sequential(OrderedDict(pair if after else pair[::-1])))
+        return f"{anchor}.{name}"
+    children = list(parent.named_children())
+    name = f"{name}_{key}" if name in dict(children) else name
+    index = [child for child, _ in children].index(key) + after
+    for child, _ in children[index:]:
+        delattr(parent, child)
+    for child, moved in [(name, module), *children[index:]]:
+        parent.add_module(child, moved)
+    return f"{parent_path}.{name}".lstrip(".")
+
+
+def is_sequential(module: nn.Module) -> bool:
+    """Whether `module` just runs its children one after the other."""
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def restride_(model: nn.Module, path: str, stride: int) -> None:
+    """Set the stride of the convolution or pool at `path`, its padding and weights kept."""
+    module: Any = model.get_submodule(path)
+    module.stride = (stride, stride)
+
+
+def unstride_(model: nn.Module, path: str) -> None:
+    """Set the convolution or pool at `path` to stride 1, its output the size of its input; its weights stay."""
+    module: Any = model.get_submodule(path)
+    if not isinstance(module, nn.Conv2d):
+        odd = isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and module.kernel_size in (3, (3, 3))
+        model.set_submodule(path, type(module)(3, 1, 1) if odd else nn.Identity())
+        return
+    reach = tuple(d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True))
+    fits = isinstance(module.padding, str) or all(2 * p == r for p, r in zip(module.padding, reach, strict=True))
+    module.stride = (1, 1)
+    if not fits:  # an even kernel has no padding of its own that keeps the size: pad one side more
+        same = Conv2dSame(
+            module.in_channels, module.out_channels, module.kernel_size, 1, 0, module.dilation, module.groups
+        )
+        same.weight, same.bias = module.weight, module.bias
+        model.set_submodule(path, same)

@@ -1,0 +1,86 @@
+"""What the window-normalised pools share: a weighted mean over each window, the weights given by the subclass."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnpool.pools._size import Size, check_input, positive, window
+
+
+def weighted_pool2d(
+    x: Tensor,
+    w: Tensor,
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int] = (0, 0),
+    ceil_mode: bool = False,
+    normalize: bool = True,
+) -> Tensor:
+    """avg_pool(x * w) / avg_pool(w), or without the division if `normalize` is false; padding carries weight 0.
+
+    Args:
+        x: The map, (B, C, H, W).
+        w: Positive weights, (B, C, h, w): at the resolution of `x` or on a coarser grid (nearest upsampling).
+        kernel_size: Height and width of the window, in pixels of `x`; likewise `stride` and `padding`.
+        ceil_mode: Whether a last, incomplete window counts, as in `nn.AvgPool2d`.
+        normalize: Whether the weights of a window are divided by their sum.
+    """
+    if w.shape[-2:] != x.shape[-2:]:
+        w = F.interpolate(w, size=x.shape[-2:], mode="nearest")  # (B, C, H, W)
+    y = F.avg_pool2d(x * w, kernel_size, stride, padding, ceil_mode)
+    return y / F.avg_pool2d(w, kernel_size, stride, padding, ceil_mode) if normalize else y
+
+
+class WeightedPool2d(nn.Module):
+    """Weighted mean over each window: y = avg_pool(x * w) / avg_pool(w), with w = `weight(x)` from the subclass.
+
+    Args:
+        channels: Channels C of the input.
+        kernel_size: Window height and width, in pixels.
+        stride: Step of the window, in pixels; default: `kernel_size`.
+        padding: Border of weight 0 on each side, in pixels, at most half the kernel.
+        ceil_mode: Whether a last, incomplete window counts.
+        normalize: Whether the weights of a window are divided by their sum.
+
+    Shape:
+        (B, C, H, W) to (B, C, H', W'), or unbatched, sizes as `nn.AvgPool2d`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        ceil_mode: bool = False,
+        *,
+        normalize: bool = True,
+    ) -> None:
+        super().__init__()
+        self.channels = positive("channels", channels)
+        self.kernel_size, self.stride, self.padding = window(kernel_size, stride, padding)
+        self.ceil_mode = ceil_mode
+        self.normalize = normalize
+
+    def weight(self, x: Tensor) -> Tensor:
+        """The positive weights of a batched map, (B, C, H, W) -> (B, C, h, w), on its own or a coarser grid."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_input(x, self.channels)
+        if x.ndim == 3:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
+        w = self.weight(x)
+        return weighted_pool2d(x, w, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.normalize)
+
+    @torch.no_grad()
+    def weight_map(self, x: Tensor) -> Tensor:
+        """The weights at input resolution, for pictures: the shape of `x`, batched or not."""
+        check_input(x, self.channels)
+        batch = x if x.ndim == 4 else x.unsqueeze(0)
+        w = F.interpolate(self.weight(batch), size=x.shape[-2:], mode="nearest")
+        return w if x.ndim == 4 else w.squeeze(0)
+
+    def extra_repr(self) -> str:
+        text = f"{self.channels}, kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+        return f"{text}, ceil_mode={self.ceil_mode}, normalize={self.normalize}"

@@ -1,0 +1,98 @@
+"""Self-attentive pooling: weights from self-attention over the whole map, a weighted mean in each window."""
+
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from attnpool.pools._attention import PatchAttention, embed_dim
+from attnpool.pools._size import Size, positive, window_inside_patch
+from attnpool.pools._weighted import WeightedPool2d
+from attnpool.registry import POOLS
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "nlpnoexp": {"exp": False},
+    "nlpnosigmoid": {"sigmoid": False},
+    "nlpnope": {"position": "none"},
+    "nlpnobn1": {"embed_norm": False},
+    "nlpnobn2": {"restore_norm": False},
+}
+
+
+@POOLS.register("nlp", paper="Chen et al., WACV 2023, arXiv 2209.07659", variants=ABLATIONS)
+class SelfAttentivePool2d(WeightedPool2d):
+    """Self-attentive pooling: y = avg(x * w) / avg(w), w = exp(sigmoid(restore(attention(embed(x) + position)))).
+
+    Chen, Datta, Kundu, Beerel, WACV 2023, https://arxiv.org/abs/2209.07659. A drop-in for `nn.MaxPool2d` and
+    `nn.AvgPool2d`. Restore, sigmoid and exp are pointwise, so they run on the patch grid and only w is upsampled:
+    exact in eval mode, and in training where the patch divides the map. Attention never stores its scores.
+
+    Args:
+        channels: Channels C of the input.
+        kernel_size: Window height and width, in pixels.
+        stride: Step of the window, in pixels; default: `kernel_size`.
+        padding: Border of weight 0 on each side, in pixels.
+        ceil_mode: Whether a last, incomplete window counts.
+        patch_size: Side p of the patches that become tokens, in pixels; a map of H x W gives (H // p) * (W // p).
+        num_heads: Attention heads h.
+        embed_ratio: Width of a token relative to the input: d = h * max(1, round(embed_ratio * C / h)).
+        normalize: Whether the weights of a window are divided by their sum (false: the published `nowin`).
+        position: "learned" tables, or "none" (ablation `nlpnope`).
+        sigmoid: Whether a sigmoid bounds the weight (false: `nlpnosigmoid`).
+        exp: Whether the weight is the exponential of the gate (false: `nlpnoexp`).
+        embed_norm: Batch norm after the patch embedding (false: `nlpnobn1`).
+        restore_norm: Batch norm after the restoring convolution (false: `nlpnobn2`).
+
+    Shape:
+        (B, C, H, W) to (B, C, H', W'), or unbatched, sizes as `nn.AvgPool2d`. H and W at least `patch_size`.
+
+    Raises:
+        ValueError: if an argument breaks its rule, or if every window lies within one patch: the weight is then
+            constant in the window and cancels, and the layer would be average pooling at the price of attention.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        ceil_mode: bool = False,
+        *,
+        patch_size: int = 1,
+        num_heads: int = 2,
+        embed_ratio: float = 1.0,
+        normalize: bool = True,
+        position: Literal["learned", "none"] = "learned",
+        sigmoid: bool = True,
+        exp: bool = True,
+        embed_norm: bool = True,
+        restore_norm: bool = True,
+    ) -> None:
+        super().__init__(channels, kernel_size, stride, padding, ceil_mode, normalize=normalize)
+        self.patch_size = positive("patch_size", patch_size)
+        self._refuse_average_pooling()
+        dim = embed_dim(channels, num_heads, embed_ratio)
+        embed = nn.Conv2d(channels, dim, patch_size, patch_size)
+        self.attend = PatchAttention(embed, dim, num_heads, position, embed_norm)
+        self.restore = nn.Conv2d(dim, channels, 1)
+        self.restore_norm = nn.BatchNorm2d(channels) if restore_norm else nn.Identity()
+        self.sigmoid, self.exp = sigmoid, exp
+
+    def weight(self, x: Tensor) -> Tensor:
+        """The weights on the patch grid: (B, C, H, W) -> (B, C, H // p, W // p)."""
+        if min(x.shape[-2:]) < self.patch_size:
+            raise ValueError(f"input has to be at least patch_size={self.patch_size} a side, but got {tuple(x.shape)}")
+        g = self.restore_norm(self.restore(self.attend(x)))  # (B, C, h, w)
+        g = g.sigmoid() if self.sigmoid else g
+        return g.exp() if self.exp else g
+
+    def _refuse_average_pooling(self) -> None:
+        if self.normalize and window_inside_patch(self.kernel_size, self.stride, self.padding, self.patch_size):
+            raise ValueError(
+                f"patch_size={self.patch_size} covers the window (kernel_size={self.kernel_size}, stride={self.stride})"
+                ": its weights would be equal and cancel, leaving exactly average pooling. Use normalize=False, "
+                "a smaller patch_size, or a larger stride; or nn.AvgPool2d if that is what you want"
+            )
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, patch_size={self.patch_size}"
