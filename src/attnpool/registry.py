@@ -38,11 +38,12 @@ class UnknownNameError(KeyError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered thing: what builds it, which options a variant fixes, and where it was published."""
+    """One registered thing: what builds it, where it was published, and the options that a variant of `base` fixes."""
 
     name: str
     target: Callable[..., Any]
     paper: str
+    base: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -51,10 +52,10 @@ class Entry:
 
     @property
     def summary(self) -> str:
-        """First line of the target's docstring, and what the variant changes in it."""
-        line = (inspect.getdoc(self.target) or "").partition("\n")[0].rstrip(".")
-        changes = ", ".join(f"{key}={value}" for key, value in self.fixed.items())
-        return f"{line}; {changes}" if changes else line
+        """First line of the target's docstring, or what a variant changes."""
+        if self.fixed:
+            return f"{self.base} with " + ", ".join(f"{key}={value}" for key, value in self.fixed.items())
+        return (inspect.getdoc(self.target) or "").partition("\n")[0].rstrip(".")
 
     def takes(self, option: str) -> bool:
         """Whether the target has a keyword `option` that the variant leaves free."""
@@ -77,7 +78,7 @@ class Registry(dict[str, Entry]):
             for key, fixed in {name: {}, **(variants or {})}.items():
                 if key in self:
                     raise ValueError(f"{self.kind} {key!r} is registered twice")
-                self[key] = Entry(key, target, paper, fixed)
+                self[key] = Entry(key, target, paper, name, fixed)
             return target
 
         return enter

@@ -21,4 +21,4 @@ def fashion_mnist() -> Source:
     with np.load(FILE, allow_pickle=False) as arrays:
         train = ArrayImages(arrays["x_train"], arrays["y_train"])
         test = ArrayImages(arrays["x_test"], arrays["y_test"])
-    return Source("fashion_mnist", train, test, CLASSES, channels=1, mean=(0.2867,), std=(0.3540,))
+    return Source("fashion_mnist", train, test, CLASSES, channels=1, mean=(0.2867,), std=(0.3540,), image_size=(28, 28))

@@ -36,7 +36,8 @@ def npz(path: str) -> Source:
     for key, images in {"y_train": train, "y_test": test}.items():
         _check_labels(f"{file}: {key}", images.targets, classes)
     mean, std = pixel_statistics(train.images)
-    return Source(f"npz:{path}", train, test, classes, train.channels, mean, std)
+    size = (train.images.shape[1], train.images.shape[2])
+    return Source(f"npz:{path}", train, test, classes, train.channels, mean, std, image_size=size)
 
 
 def _what(path: Path) -> str:

@@ -43,6 +43,7 @@ class Source:
         channels: 1 (grey) or 3 (RGB).
         mean, std: Of the pixels of the training data in units of 0..1, one number a channel.
         val: A validation split of its own, if the source comes with one.
+        image_size: The (height, width) to use unless asked otherwise, in pixels: that of images of one size.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Source:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     val: LabelledImages | None = None
+    image_size: tuple[int, int] = (224, 224)
 
 
 def open_source(text: str) -> Source:

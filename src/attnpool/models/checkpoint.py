@@ -140,7 +140,7 @@ def _to_json(description: Description) -> dict[str, Any]:
 
 def _from_json(values: dict[str, Any], file: Path) -> Description:
     known = {f.name for f in fields(Description)}
-    spec = {k: tuple(v) if isinstance(v, list) else v for k, v in values["spec"].items()}
+    spec: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["spec"].items()}
     try:
         parsed = parse(spec.pop("architecture"), **spec)
         rest = {k: v for k, v in values.items() if k in known - {"spec", "classes"}}

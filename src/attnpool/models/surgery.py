@@ -139,8 +139,8 @@ def restride_(model: nn.Module, path: str, stride: int) -> None:
 def unstride_(model: nn.Module, path: str) -> None:
     """Set the convolution or pool at `path` to stride 1, its output the size of its input; its weights stay."""
     module: Any = model.get_submodule(path)
-    if not isinstance(module, nn.Conv2d):
-        odd = isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and module.kernel_size in (3, (3, 3))
+    if isinstance(module, POOLING):
+        odd = not isinstance(module, nn.LPPool2d) and module.kernel_size in (3, (3, 3))
         model.set_submodule(path, type(module)(3, 1, 1) if odd else nn.Identity())
         return
     reach = tuple(d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True))

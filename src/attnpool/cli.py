@@ -1,0 +1,142 @@
+"""The command line: a table of verbs, made into commands from the signatures and docstrings of `jobs`."""
+
+import inspect
+import logging
+import re
+import sys
+import warnings
+from argparse import ArgumentError, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from typing import Any, get_origin
+
+import docstring_parser
+from jsonargparse import ActionConfigFile, ActionYesNo, ArgumentParser, DefaultHelpFormatter
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from rich.console import Console
+
+from attnpool import __version__
+from attnpool.jobs.evaluate import evaluate
+from attnpool.jobs.list import list_
+from attnpool.jobs.predict import predict
+from attnpool.jobs.train import train
+from attnpool.registry import did_you_mean
+
+VERBS: dict[str, Callable[..., Any]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "list": list_,
+}
+"""Verb to the function that does it: its signature and docstring are the command."""
+
+EXAMPLES = """examples:
+  attnpool train mobilenet_v2-nlp_headfix2-1222121 --data folder:photos --output runs/photos
+  attnpool evaluate runs/photos --data folder:photos
+  attnpool predict runs/photos cat.jpg dog.jpg
+"""
+
+
+class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Help that keeps the lines of the examples, and writes options with dashes."""
+
+    def format_help(self) -> str:
+        return re.sub(r"--[a-z]\w+", lambda option: option[0].replace("_", "-"), super().format_help())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 1 for a failed check, 2 for a mistake of the user, 130 for Ctrl-C."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    _quieten()
+    try:
+        verb, arguments = _parse([word for word in words if word != "--debug"])
+        Console().print(VERBS[verb](**arguments))
+    except KeyboardInterrupt as stopped:
+        return _say(str(stopped) or "stopped", 130)
+    except (ArgumentError, ValueError, OSError, LookupError, MisconfigurationException) as error:
+        if debug:
+            raise
+        return _say(f"error: {_one_line(error)}", 2)
+    return 0
+
+
+def _parse(words: list[str]) -> tuple[str, dict[str, Any]]:
+    """The verb and its arguments; a `--config` counts before the rest, so that the command line wins over the file."""
+    parser = make_parser()
+    words = [re.sub("^--[^=]+", lambda option: "--" + option[0][2:].replace("-", "_"), word) for word in words]
+    config = [i for i, word in enumerate(words) if word == "--config" or word.startswith("--config=")]
+    for i in config[:1]:
+        taken = [words.pop(i)] if "=" in words[i] else [words.pop(i) for _ in words[i : i + 2]]
+        words[1:1] = taken
+    try:
+        parsed = parser.parse_args(words)
+    except ArgumentError as error:
+        unknown = re.search(r"unrecognized arguments: (--\w+)", str(error))
+        if unknown is None or words[0] not in VERBS:
+            raise
+        options = [f"--{name}" for name in inspect.signature(VERBS[words[0]]).parameters]
+        text = f"{words[0]} has no option {unknown[1]}{did_you_mean(unknown[1], options)}"
+        raise ValueError(text.replace("_", "-")) from None
+    verb: str = parsed.subcommand
+    arguments = parsed[verb].as_dict()
+    arguments.pop("config")
+    return verb, arguments
+
+
+def make_parser() -> ArgumentParser:
+    """The parser of every verb."""
+    parser = _parser(
+        prog="attnpool", description="Attentive downsampling for compact vision networks.", epilog=EXAMPLES
+    )
+    parser.add_argument("--version", action="version", version=f"attnpool {__version__}")
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    commands = parser.add_subcommands(title="commands")
+    for verb, function in VERBS.items():
+        commands.add_subcommand(verb, _command(function), help=_first_line(function))
+    return parser
+
+
+def _command(function: Callable[..., Any]) -> ArgumentParser:
+    """The parser of one verb: `list[...]` arguments take several words, and booleans are --name / --no-name."""
+    parser = _parser(description=_first_line(function))
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these arguments.")
+    parameters = inspect.signature(function).parameters
+    helps = {p.arg_name: p.description for p in docstring_parser.parse(inspect.getdoc(function) or "").params}
+    several = [name for name, p in parameters.items() if get_origin(p.annotation) is list]
+    switches = {name: p.default for name, p in parameters.items() if p.annotation is bool}
+    parser.add_function_arguments(function, as_positional=True, fail_untyped=True, skip={*several, *switches})
+    for name in several:
+        parser.add_argument(name, nargs="+", help=helps[name])
+    for name, default in switches.items():
+        parser.add_argument(f"--{name}", action=ActionYesNo(no_prefix="no_"), default=default, help=helps[name])
+    return parser
+
+
+def _parser(**options: Any) -> ArgumentParser:
+    return ArgumentParser(
+        exit_on_error=False, allow_abbrev=False, formatter_class=_Formatter, default_env=False, **options
+    )
+
+
+def _first_line(function: Callable[..., Any]) -> str:
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
+def _one_line(error: Exception) -> str:
+    text = re.sub(r"""Parser key "([\w.]+)":""", r"\1:", str(error))
+    text = re.sub(rf"\b(?:{'|'.join(VERBS)})\.(?=\w)", "", text)  # jsonargparse writes train.output
+    text = re.sub(r"<class '([\w.]+)'>|typing\.|Expected an? (?=<|typing)", lambda match: match[1] or "", text)
+    return " ".join(text.split())
+
+
+def _say(text: str, code: int) -> int:
+    print(f"attnpool: {text}", file=sys.stderr)
+    return code
+
+
+def _quieten() -> None:
+    """What a user sees is ours: no notices of the libraries, and warnings of one line."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore")
+    warnings.filterwarnings("default", module="attnpool")
+    warnings.showwarning = lambda message, *_: _say(f"warning: {message}", 0)  # type: ignore[assignment]

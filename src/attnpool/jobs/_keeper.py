@@ -1,0 +1,68 @@
+"""Checkpoints of a training run: the last epoch's and the best one's, each written whole or not at all."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from attnpool.models.checkpoint import Description, save
+
+
+class TrainingStoppedError(KeyboardInterrupt):
+    """Ctrl-C during training; the message says where the last finished epoch is."""
+
+
+class Keeper(pl.Callback):
+    """After every epoch saves `output/last`, and `output` itself when the validation accuracy is the best so far.
+
+    Args:
+        output: Folder of the run.
+        description: What the checkpoints say about the network; metrics and epoch are filled in.
+
+    Attributes:
+        history: The logged metrics of every finished epoch, with `epoch` (from 1) and `seconds`.
+        best_epoch: Epoch of the best validation accuracy, from 1; 0 before the first.
+    """
+
+    def __init__(self, output: Path, description: Description) -> None:
+        self.output, self.description = output, description
+        self.history: list[dict[str, float]] = []
+        self.best_epoch = 0
+        self._started = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        epoch = trainer.current_epoch + 1
+        self.history.append({"epoch": epoch, "seconds": time.perf_counter() - self._started, **metrics})
+        best = max(row["val_accuracy"] for row in self.history[:-1]) if len(self.history) > 1 else -1.0
+        if not trainer.is_global_zero:
+            return
+        description = replace(self.description, metrics=metrics, training={**self.description.training, "epoch": epoch})
+        save(pl_module.model, description, self.output / "last")
+        if metrics["val_accuracy"] > best:
+            save(pl_module.model, description, self.output)
+            self.best_epoch = epoch
+
+
+@contextmanager
+def stopping_cleanly(trainer: pl.Trainer, keeper: Keeper) -> Iterator[None]:
+    """Turn Lightning's exit after Ctrl-C into an error that says where the last finished epoch is."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, SystemExit) and not trainer.interrupted:
+            raise
+        epoch = len(keeper.history)
+        kept = f"the checkpoint of epoch {epoch} is in {keeper.output / 'last'}" if epoch else "no epoch was finished"
+        raise TrainingStoppedError(f"stopped; {kept}") from None
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning leaves Ctrl-C ignored

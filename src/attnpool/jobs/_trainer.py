@@ -1,0 +1,83 @@
+"""Lightning's trainer as every verb sets it up, and the test that training and evaluation share."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import RichProgressBar
+
+from attnpool.data.loaders import Batches
+from attnpool.jobs._classifier import Classifier
+
+
+@dataclass(frozen=True)
+class TestReport:
+    """Measured on a test split.
+
+    Args:
+        images: How many.
+        top1: Part whose label is the likeliest class.
+        top5: Part whose label is among the five likeliest.
+        loss: Mean cross-entropy.
+        per_class: The part of each class that was recognised, in the order of the classes.
+        confusion: Images of class (row) taken for class (column).
+    """
+
+    images: int
+    top1: float
+    top5: float
+    loss: float
+    per_class: list[float]
+    confusion: list[list[int]]
+
+
+def make_trainer(
+    accelerator: str, progress: bool, callbacks: list[pl.Callback] | None = None, **options: Any
+) -> pl.Trainer:
+    """A Lightning trainer that writes no checkpoints of its own; `options` are the trainer's."""
+    return pl.Trainer(
+        accelerator=accelerator,
+        callbacks=[*(callbacks or []), *([RichProgressBar()] if progress else [])],
+        enable_progress_bar=progress,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        deterministic="warn",
+        **options,
+    )
+
+
+def run_test(model: Any, batches: Batches, accelerator: str = "auto", progress: bool = False) -> TestReport:
+    """Every metric of `TestReport`, of a network on the batches of a test split."""
+    classifier = Classifier(model, model.spec.num_classes)
+    with seeded(0):
+        make_trainer(accelerator, progress, logger=False).test(classifier, batches, verbose=False)
+    values = classifier.test_metrics.compute()
+    confusion = values["confusion"].tolist()
+    return TestReport(
+        images=sum(map(sum, confusion)),
+        top1=float(values["top1"]),
+        top5=float(values["top5"]),
+        loss=float(classifier.test_loss.compute()),
+        per_class=values["per_class"].tolist(),
+        confusion=confusion,
+    )
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers of torch from `seed` inside the block; the global state is as before after it."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        for expected in (".*does not have many workers.*", ".*LeafSpec.*is deprecated.*"):
+            warnings.filterwarnings("ignore", expected)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)

@@ -1,0 +1,91 @@
+"""`attnpool evaluate`: accuracy, loss and confusion of a checkpoint on a test split."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from attnpool.data.loaders import make_loaders
+from attnpool.data.preprocessing import Preprocessing
+from attnpool.data.source import DataError, open_source
+from attnpool.jobs._figures import confusion_figure
+from attnpool.jobs._trainer import TestReport, run_test
+from attnpool.models.checkpoint import load
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` measured; also in `evaluation.json` of the output folder.
+
+    Args:
+        checkpoint: Its folder.
+        data: The source.
+        classes: Names of the classes.
+        report: The measurements.
+        picture: The file with the confusion matrix.
+    """
+
+    checkpoint: str
+    data: str
+    classes: tuple[str, ...]
+    report: TestReport
+    picture: str
+
+    def __rich__(self) -> Table:
+        table = Table(title=f"{self.checkpoint} on {self.data}", show_header=False)
+        table.add_row("images", f"{self.report.images:,}")
+        table.add_row("top-1 accuracy", f"{self.report.top1:.2%}")
+        table.add_row("top-5 accuracy", f"{self.report.top5:.2%}")
+        table.add_row("loss", f"{self.report.loss:.4f}", end_section=True)
+        for name, accuracy in zip(self.classes, self.report.per_class, strict=True):
+            table.add_row(name, f"{accuracy:.2%}")
+        table.add_section()
+        table.add_row("confusion matrix", self.picture)
+        return table
+
+
+def evaluate(
+    checkpoint: str,
+    *,
+    data: str | None = None,
+    output: str | None = None,
+    batch_size: int = 256,
+    accelerator: str = "auto",
+    workers: int | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Measure a checkpoint on the test split of a data source.
+
+    The output folder gets `evaluation.json` (top-1, top-5, loss, accuracy of each class, confusion matrix) and
+    `confusion.png`.
+
+    Args:
+        checkpoint: Folder of the checkpoint.
+        data: fashion_mnist, folder:PATH or npz:PATH; by default what it was trained on.
+        output: Folder for the results; by default `evaluation` in the checkpoint's.
+        batch_size: Images at a time.
+        accelerator: auto, cpu, gpu, ... as in Lightning.
+        workers: Processes that read images; by default 0 for arrays in memory, else up to 4.
+        progress: Show a progress bar.
+
+    Raises:
+        CheckpointError: for a checkpoint that cannot be read.
+        DataError: for data that cannot be used, or whose classes are not the checkpoint's.
+    """
+    model: Any = load(checkpoint)
+    about = model.description
+    source = open_source(data or about.training["data"])
+    if source.classes != about.classes:
+        odd = sorted({*source.classes} ^ {*about.classes}) or list(source.classes)
+        raise DataError(f"data has to have the classes of {checkpoint}, in their order, but these differ: {odd}")
+    loaders = make_loaders(source, Preprocessing.from_dict(about.preprocessing), batch_size=batch_size, workers=workers)
+    report = run_test(model, loaders.test, accelerator, progress)
+    folder = Path(output) if output else Path(checkpoint) / "evaluation"
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = folder / "confusion.png"
+    confusion_figure(report.confusion, source.classes).savefig(picture)
+    result = Evaluation(str(checkpoint), source.name, source.classes, report, str(picture))
+    (folder / "evaluation.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
+    return result

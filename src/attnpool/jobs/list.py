@@ -1,0 +1,66 @@
+"""`attnpool list`: the pooling methods, backbones and data sources that there are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.table import Table
+
+import attnpool.pools  # noqa: F401  (fills the registry)
+from attnpool.models.stages import BACKBONES
+from attnpool.registry import POOLS, SOURCES, Registry, import_all
+from attnpool.spec import OPTIONS
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """A titled list: the names of its columns, and a row for each thing."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    def __rich__(self) -> Table:
+        table = Table(*self.columns, title=self.title, show_lines=True)
+        table.columns[0].no_wrap = True
+        for column in table.columns[1:]:
+            column.overflow = "fold"
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+
+def list_(what: Literal["pools", "models", "data"]) -> Catalogue:
+    """List the pooling methods, the backbones or the data sources.
+
+    Args:
+        what: pools, models or data.
+    """
+    return {"pools": _pools, "models": _models, "data": _data}[what]()
+
+
+def _pools() -> Catalogue:
+    rows = [(*row, _options(row[0])) for row in _described(POOLS)]
+    return Catalogue("Pooling methods", ("name", "what it computes, and its paper", "options"), rows)
+
+
+def _options(name: str) -> str:
+    written = {"headfix": "headfixN", "nowin": "nowin", "reduced": "reduced"}
+    return "\n".join(text for option, text in written.items() if POOLS[name].takes(OPTIONS[option]))
+
+
+def _models() -> Catalogue:
+    rows = [
+        (b.name, str(len(b.stages)), b.placement, "any" if b.scaled else "1.0", b.timm_name) for b in BACKBONES.values()
+    ]
+    rows.append(("a timm name", "one each", "before", "1.0", "any timm model whose stages can be told apart"))
+    return Catalogue("Backbones", ("name", "digits", "placement", "width", "timm model"), rows)
+
+
+def _data() -> Catalogue:
+    import_all("attnpool.data")
+    return Catalogue("Data sources", ("name", "what it holds"), _described(SOURCES))
+
+
+def _described(registry: Registry) -> list[tuple[str, str]]:
+    return [(name, f"{e.summary}\n[dim]{e.paper}[/dim]" if e.paper else e.summary) for name, e in registry.items()]

@@ -1,0 +1,65 @@
+"""`attnpool predict`: the likeliest classes of images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from rich.table import Table
+
+from attnpool.data.preprocessing import Preprocessing
+from attnpool.data.source import DataError
+from attnpool.models.checkpoint import load
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The likeliest classes of each image, the likeliest first, as (name, probability)."""
+
+    images: dict[str, list[tuple[str, float]]]
+
+    def __rich__(self) -> Table:
+        table = Table("image", "class", "probability")
+        for image, classes in self.images.items():
+            for i, (name, probability) in enumerate(classes):
+                table.add_row(image if i == 0 else "", name, f"{probability:.2%}")
+            table.add_section()
+        return table
+
+
+def predict(checkpoint: str, images: list[str], *, top: int = 3) -> Predictions:
+    """Name the likeliest classes of images, prepared as the training images were.
+
+    Args:
+        checkpoint: Folder of the checkpoint.
+        images: Image files of any kind that Pillow reads.
+        top: Classes to name for each image.
+
+    Raises:
+        CheckpointError: for a checkpoint that cannot be read.
+        DataError: for a file that is not an image, named.
+        ValueError: if `top` is below 1.
+    """
+    if top < 1:
+        raise ValueError(f"top has to be positive, but got {top}")
+    model: Any = load(checkpoint)
+    transform = Preprocessing.from_dict(model.description.preprocessing).transform(augment=False)
+    classes = model.description.classes
+    found = {}
+    for path in images:
+        with torch.inference_mode():
+            likely = model(transform(_open(Path(path))).unsqueeze(0)).softmax(1)[0].topk(min(top, len(classes)))
+        values = zip(likely.indices.tolist(), likely.values.tolist(), strict=True)
+        found[str(path)] = [(classes[index], value) for index, value in values]
+    return Predictions(found)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise DataError(f"images have to be files, but {path} does not exist") from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise DataError(f"images have to be readable, but {path} is not: {error}") from error
