@@ -125,7 +125,7 @@ def _first_line(function: Callable[..., Any]) -> str:
 def _one_line(error: Exception) -> str:
     text = re.sub(r"""Parser key "([\w.]+)":""", r"\1:", str(error))
     text = re.sub(rf"\b(?:{'|'.join(VERBS)})\.(?=\w)", "", text)  # jsonargparse writes train.output
-    text = re.sub(r"<class '([\w.]+)'>|typing\.|Expected an? (?=<|typing)", lambda match: match[1] or "", text)
+    text = re.sub(r"Expected an? (?:<class '([\w.]+)'>|typing\.)", lambda match: f"expected {match[1] or ''}", text)
     return " ".join(text.split())
 
 

@@ -17,7 +17,7 @@ PREPOOL_HEADS, PREPOOL_PATCH, PREPOOL_REDUCED_RATIO = 8, 2, 0.25
 
 
 class SpecError(ValueError):
-    """An architecture string or spec that is not valid: `token` is the offending part, `position` where it starts."""
+    """A string or spec that is not valid: `token` is the offending part or field, `position` where it starts."""
 
     def __init__(self, rule: str, token: str = "", position: int | None = None) -> None:
         super().__init__(rule if position is None else f"{token!r} at position {position} {rule}")
@@ -26,7 +26,7 @@ class SpecError(ValueError):
 
 def _require(holds: bool, name: str, rule: str, value: object) -> None:
     if not holds:
-        raise SpecError(f"{name} has to be {rule}, but got {value!r}")
+        raise SpecError(f"{name} has to be {rule}, but got {value!r}", name)
 
 
 @dataclass(frozen=True)
@@ -144,15 +144,15 @@ class ModelSpec:
         patches = self._patches()
         fits = len(patches) == count and all(p >= 1 or s == 1 for p, s in zip(patches, self.strides, strict=False))
         _require(fits, "patches", f"one for each of the {count} stages, positive where the digit is above 1", patches)
-        single = self.prepool is None or self.prepool.patches is None or len(self.prepool.patches) == 1
-        _require(single, "prepool", "without digits after reduced, or with one", str(self.prepool))
+        if self.prepool is not None and self.prepool.patches is not None:
+            single = len(self.prepool.patches) == 1 and self.prepool.patches[0] > 0
+            _require(single, "prepool", "without digits after reduced, or with one above 0", str(self.prepool))
 
     def _check_settings(self) -> None:
         _require(self.num_classes >= 1, "num_classes", "positive", self.num_classes)
         _require(self.in_channels in (1, 3), "in_channels", "1 or 3", self.in_channels)
-        one_width = self.family.scaled is None
-        rule = f"1.0, the one width of {self.backbone!r}" if one_width else "positive"
-        _require(self.width == 1 or (self.width > 0 and not one_width), "width", rule, self.width)
+        rule = "positive" if self.family.scaled else f"1.0, the one width of {self.backbone!r}"
+        _require(self.width == 1 or (self.width > 0 and bool(self.family.scaled)), "width", rule, self.width)
         _require(0 <= self.dropout < 1, "dropout", "at least 0 and below 1", self.dropout)
         _require(self.placement in (None, *PLACEMENTS), "placement", f"one of {', '.join(PLACEMENTS)}", self.placement)
         size = self.input_size
@@ -233,8 +233,8 @@ def parse(text: str, **settings: Any) -> ModelSpec:
         values |= {"prepool": parse_pool(*tokens[1]), "prepool_stride": _parse_prepool_stride(*tokens[2])}
     try:
         spec = ModelSpec(name, dynamic=dynamic, **values)
-    except SpecError as error:  # what is left to fail is how pool and strides go together
-        raise SpecError(str(error), *pool) from None
+    except SpecError as error:  # what is left to fail is how patches go with the stages, or with the prepool
+        raise SpecError(str(error), *(tokens[1] if error.token == "prepool" else pool)) from None
     if any(p is not None and p.is_average for p in (*spec.stage_pools(), spec.stem_pool())):
         warnings.warn(f"{text}: plain average pooling where the stride divides the patch: {CANCEL}", stacklevel=2)
     return replace(spec, **settings) if settings else spec
@@ -243,8 +243,7 @@ def parse(text: str, **settings: Any) -> ModelSpec:
 def _split(text: str, separator: str, start: int) -> list[tuple[str, int]]:
     """The parts of `text` and where each starts, `start` being where the text does."""
     parts = text.split(separator)
-    starts = [start + sum(len(p) + 1 for p in parts[:i]) for i in range(len(parts))]
-    return list(zip(parts, starts, strict=True))
+    return [(part, start + sum(len(p) + 1 for p in parts[:i])) for i, part in enumerate(parts)]
 
 
 def _parse_backbone(token: str, position: int) -> tuple[bool, str, int]:
@@ -279,26 +278,24 @@ def parse_pool(token: str, position: int = 0) -> PoolSpec:
 def _parse_option(option: str, position: int, method: str) -> dict[str, Any]:
     """The fields of `PoolSpec` that an option sets."""
     known = [name for name, keyword in OPTIONS.items() if POOLS[method].takes(keyword)]
-    match = re.fullmatch("(headfix)([1-9][0-9]{0,3})|(nowin)()|(reduced)([0-9]*)", option)
-    name, value = [group for group in match.groups() if group is not None] if match else ("", "")
+    match = re.fullmatch("(headfix(?=[1-9])|nowin$|reduced)([0-9]{0,15})", option)
+    name, value = match.groups() if match else ("", "")
     if name not in known:
         hint = did_you_mean(option, known) if known else " (it has none)"
         raise SpecError(f"is not an option of {method!r}{hint}", option, position)
     if name == "headfix":
         return {"heads": int(value)}
-    if name == "nowin":
-        return {"window_norm": False}
-    return {"reduced": True, "patches": tuple(map(int, value)) or None}
+    return {"window_norm": False} if name == "nowin" else {"reduced": True, "patches": tuple(map(int, value)) or None}
 
 
 def _parse_strides(token: str, position: int, count: int) -> tuple[int, ...]:
-    if not re.fullmatch(f"[1-9]{{{count}}}", token):
-        rule = f"has to be {count} digits from 1 to 9, one for each stage, but has {len(token)} characters"
-        raise SpecError(rule, token, position)
-    return tuple(map(int, token))
+    if re.fullmatch(f"[1-9]{{{count}}}", token):
+        return tuple(map(int, token))
+    rule = f"has to be {count} digits from 1 to 9, one for each stage, but has {len(token)} characters"
+    raise SpecError(rule, token, position)
 
 
 def _parse_prepool_stride(token: str, position: int) -> int:
-    if not re.fullmatch("[2-9]|[1-9][0-9]", token):
-        raise SpecError("has to be the stride of the prepool, a number from 2 to 99", token, position)
-    return int(token)
+    if re.fullmatch("[2-9]|[1-9][0-9]", token):
+        return int(token)
+    raise SpecError("has to be the stride of the prepool, a number from 2 to 99", token, position)

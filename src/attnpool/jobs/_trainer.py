@@ -46,6 +46,7 @@ def make_trainer(
         enable_checkpointing=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        log_every_n_steps=1,  # metrics are logged every epoch, however few steps it has
         deterministic="warn",
         **options,
     )

@@ -3,12 +3,14 @@
 import json
 import time
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from rich.table import Table
+from torch import nn
 
 from attnpool.data.loaders import Batches, make_loaders
 from attnpool.data.preprocessing import Preprocessing
@@ -18,6 +20,7 @@ from attnpool.jobs._keeper import Keeper, stopping_cleanly
 from attnpool.jobs._trainer import make_trainer, run_test, seeded
 from attnpool.models.build import build
 from attnpool.models.checkpoint import DESCRIPTION, Description, load, save
+from attnpool.models.sites import trace_shapes
 from attnpool.spec import parse
 
 
@@ -147,9 +150,16 @@ def train(
         placement=placement,
         input_size=size,
     )
-    about = Description(spec, source.classes, preprocessing.to_dict(), training={"data": data, "seed": seed})
+    about = Description(
+        spec,
+        source.classes,
+        preprocessing.to_dict(),
+        training={"data": data, "seed": seed},
+        versions={name: version(name) for name in ("attnpool", "torch", "torchvision", "timm")},
+    )
     with seeded(seed):
         model = build(spec)
+        _check_size(model, size)
         folder = _claim(Path(output or f"runs/{architecture}"), arguments)
         keeper = Keeper(folder, about)
         trainer = make_trainer(
@@ -165,6 +175,14 @@ def train(
             trainer.fit(Classifier(model, spec.num_classes, recipe), loaders.train, loaders.val)
         seconds = time.perf_counter() - started
     return _conclude(folder, keeper, loaders.test, accelerator, seconds)
+
+
+def _check_size(model: nn.Module, size: tuple[int, int]) -> None:
+    """Refuse images that would be shrunk to nothing, before anything is written."""
+    try:
+        trace_shapes(model, size)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"image_size has to be large enough for {model.spec}, but got {size}: {error}") from error
 
 
 def _claim(folder: Path, arguments: dict[str, Any]) -> Path:

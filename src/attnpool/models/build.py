@@ -8,7 +8,7 @@ from torch import nn
 from attnpool.models.blocks import set_stride_
 from attnpool.models.features import StageFeatures, StageOutput
 from attnpool.models.sites import POOLING, Shapes, find_sites, trace_shapes
-from attnpool.models.surgery import insert_, is_sequential, restride_, unstride_
+from attnpool.models.surgery import blocks_of, insert_, restride_, unstride_
 from attnpool.registry import POOLS
 from attnpool.spec import ModelSpec, SpecError, StagePool, parse
 
@@ -85,7 +85,7 @@ def _set_stage_(
 ) -> str:
     """Give the stage at `path` the stride of its digit, by convolutions or a pool; returns the path of its end."""
     carries_pool = pool is not None and placement == "after_first"
-    blocks = _blocks(net, path)
+    blocks = blocks_of(net, path)
     identity = not carries_pool and (digit == 1 or pool is not None)
     set_stride_(net, blocks[0], striding, 1 if pool is not None else digit, identity)
     if pool is None:
@@ -112,13 +112,7 @@ def _set_stem_(
     if isinstance(getattr(net, "maxpool", None), nn.Identity):
         net.maxpool = layer
     else:
-        insert_(net, _blocks(net, first_stage)[0], layer, after=False, name="prepool")
-
-
-def _blocks(net: nn.Module, path: str) -> list[str]:
-    """Paths of what runs one after the other in a stage; the stage itself where that cannot be told."""
-    stage = net.get_submodule(path)
-    return [f"{path}.{key}" for key, _ in stage.named_children()] if is_sequential(stage) else [path]
+        insert_(net, blocks_of(net, first_stage)[0], layer, after=False, name="prepool")
 
 
 def _layer(pool: StagePool, channels: int) -> nn.Module:

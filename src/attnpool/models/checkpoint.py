@@ -9,6 +9,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import nn
 
@@ -85,7 +86,8 @@ def load(path: str | Path) -> nn.Module:
         state = safetensors.torch.load_file(weights)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{weights} is not a whole safetensors file: {error}") from error
-    model: Any = build(description.spec)
+    with torch.random.fork_rng(devices=()):
+        model: Any = build(description.spec)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -92,7 +92,7 @@ def _choose(model: nn.Module, sites: list[Site], where: Callable[[str, nn.Module
 def _replace_(model: nn.Module, site: Site, factory: PoolFactory, placement: str, shapes: Shapes) -> Replacement:
     module = model.get_submodule(site.name)
     after = placement != "before" or site.reads_image
-    anchor = site.stage if placement == "end" else site.name
+    anchor = blocks_of(model, site.stage)[-1] if placement == "end" else site.name
     channels = shapes[anchor][1][1] if after else shapes[anchor][0][1]
     pool = factory(channels, site.stride, ceil_mode=site.rounds_up)
     pool.train(model.training).to(**device_and_dtype(model))
@@ -128,6 +128,12 @@ def insert_(model: nn.Module, anchor: str, module: nn.Module, *, after: bool, na
 def is_sequential(module: nn.Module) -> bool:
     """Whether `module` just runs its children one after the other."""
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def blocks_of(model: nn.Module, path: str) -> list[str]:
+    """Paths of what runs one after the other in the module at `path`; `path` itself where that cannot be told."""
+    stage = model.get_submodule(path)
+    return [f"{path}.{key}" for key, _ in stage.named_children()] if is_sequential(stage) else [path]
 
 
 def restride_(model: nn.Module, path: str, stride: int) -> None:

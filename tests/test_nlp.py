@@ -1,0 +1,201 @@
+"""Self-attentive pooling: what it computes, where it refuses, and what it must not store."""
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from attnpool import LocalImportancePool2d, SelfAttentivePool2d
+from attnpool.pools._attention import PositionTable, SelfAttention
+
+
+def naive_pool(x: Tensor, w: Tensor, kernel: int, stride: int, padding: int, normalize: bool) -> Tensor:
+    """Window by window, as the formula says; padding carries weight 0."""
+    x, w = (F.pad(t, [padding] * 4) for t in (x, w))
+    height, width = ((side - kernel) // stride + 1 for side in x.shape[-2:])
+    y = x.new_empty(*x.shape[:2], height, width)
+    for i, j in itertools.product(range(height), range(width)):
+        window = (..., slice(i * stride, i * stride + kernel), slice(j * stride, j * stride + kernel))
+        total = w[window].sum((-1, -2)) if normalize else kernel**2
+        y[..., i, j] = (x[window] * w[window]).sum((-1, -2)) / total
+    return y
+
+
+def naive_weight(pool: SelfAttentivePool2d, x: Tensor) -> Tensor:
+    """The weights of one image, token by token and head by head, at the resolution of x (1, C, H, W)."""
+    attend: Any = pool.attend
+    p, heads = pool.patch_size, attend.attention.num_heads
+    e = attend.norm(attend.embed(x)).relu()[0]  # (d, h, w)
+    d, h, w = e.shape
+    z = torch.empty(h * w, d, dtype=x.dtype)
+    for i, j in itertools.product(range(h), range(w)):
+        place = torch.cat((attend.position.col[j], attend.position.row[i]))
+        z[i * w + j] = e[:, i, j] + place
+    q, k, v = attend.attention.qkv(z).chunk(3, dim=1)
+    a = torch.empty_like(z)
+    for head, t in itertools.product(range(heads), range(h * w)):
+        part = slice(head * d // heads, (head + 1) * d // heads)
+        scores = torch.stack([q[t, part] @ k[u, part] / math.sqrt(d // heads) for u in range(h * w)])
+        a[t, part] = sum(s * v[u, part] for u, s in enumerate(scores.exp() / scores.exp().sum()))
+    a = attend.attention.proj(a).T.reshape(1, d, h, w).repeat_interleave(p, 2).repeat_interleave(p, 3)
+    return pool.restore_norm(pool.restore(a)).sigmoid().exp()
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "patch", "heads"), [(2, 2, 0, 1, 2), (4, 4, 0, 2, 4), (3, 2, 1, 2, 1)]
+)
+def test_equals_the_formula_in_loops(
+    kernel: int, stride: int, padding: int, patch: int, heads: int, normalize: bool
+) -> None:
+    pool = SelfAttentivePool2d(4, kernel, stride, padding, patch_size=patch, num_heads=heads, normalize=normalize)
+    pool = pool.double().eval()
+    for norm in (pool.attend.norm, pool.restore_norm):
+        nn.init.uniform_(norm.running_mean)  # type: ignore[arg-type]
+        nn.init.uniform_(norm.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+    x = torch.randn(1, 4, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        w = naive_weight(pool, x)
+        torch.testing.assert_close(pool.weight_map(x), w, rtol=1e-10, atol=1e-12)
+        expected = naive_pool(x, w, kernel, stride, padding, normalize)
+        torch.testing.assert_close(pool(x), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_simplified_lip_equals_the_formula_in_loops() -> None:
+    pool = LocalImportancePool2d(4, 3, 2, 1).double().eval()
+    x = torch.randn(2, 4, 7, 9, dtype=torch.float64)
+    w = torch.empty_like(x)
+    for i, j in itertools.product(range(7), range(9)):
+        w[..., i, j] = F.linear(x[..., i, j], pool.logit[0].weight.flatten(1), pool.logit[0].bias)
+    w = (w / math.sqrt(1 + pool.logit[1].eps)).sigmoid().exp()
+    torch.testing.assert_close(pool(x), naive_pool(x, w, 3, 2, 1, True), rtol=1e-10, atol=1e-12)
+
+
+def test_attention_equals_torchs_own() -> None:
+    ours, theirs = SelfAttention(12, 3).double(), nn.MultiheadAttention(12, 3, batch_first=True).double()
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(ours.qkv.weight)
+        theirs.out_proj.weight.copy_(ours.proj.weight)
+    x = torch.randn(2, 20, 12, dtype=torch.float64)
+    torch.testing.assert_close(ours(x), theirs(x, x, x, need_weights=False)[0])
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the number of elements of the largest tensor that any operation makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in torch.utils._pytree.tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return made
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_the_scores_are_never_stored(side: int) -> None:
+    pool = SelfAttentivePool2d(4, 2, num_heads=2)
+    x = torch.randn(1, 4, side, side, requires_grad=True)
+    with Largest() as largest:
+        pool(x).sum().backward()
+    assert largest.elements <= 3 * x.numel()  # q, k and v together; the scores would be 2 * side**4
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "patch"), [(2, None, 0, 2), (2, 2, 0, 4), (4, 4, 0, 4), (1, 1, 0, 1), (2, 4, 0, 4)]
+)
+def test_refuses_to_be_average_pooling(kernel: int, stride: int | None, padding: int, patch: int) -> None:
+    with pytest.raises(ValueError, match=r"average pooling.*normalize=False.*smaller patch_size.*larger stride"):
+        SelfAttentivePool2d(8, kernel, stride, padding, patch_size=patch)
+    SelfAttentivePool2d(8, kernel, stride, padding, patch_size=patch, normalize=False)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "patch"), [(3, 2, 1, 2), (4, 4, 0, 2), (4, 2, 0, 2), (2, 2, 0, 3)]
+)
+def test_is_not_average_pooling_elsewhere(kernel: int, stride: int, padding: int, patch: int) -> None:
+    pool = SelfAttentivePool2d(8, kernel, stride, padding, patch_size=patch)
+    x = torch.randn(2, 8, 12, 12)
+    assert (pool(x) - F.avg_pool2d(x, kernel, stride, padding, count_include_pad=False)).abs().max() > 1e-4
+
+
+def test_average_pooling_is_what_the_refused_settings_would_be() -> None:
+    pool = SelfAttentivePool2d(8, 4, patch_size=2)
+    pool.kernel_size = pool.stride = (2, 2)  # past the check
+    x = torch.randn(2, 8, 12, 12)
+    torch.testing.assert_close(pool(x), F.avg_pool2d(x, 2))
+
+
+@pytest.mark.parametrize("name", ["MaxPool2d", "AvgPool2d"])
+def test_is_a_drop_in(name: str) -> None:
+    theirs = getattr(nn, name)(3, 2, 1, ceil_mode=True)
+    x = torch.randn(2, 8, 14, 15)
+    assert SelfAttentivePool2d(8, 3, 2, 1, ceil_mode=True)(x).shape == theirs(x).shape
+
+
+def test_maps_that_the_patch_does_not_divide() -> None:
+    pool = SelfAttentivePool2d(8, 4, patch_size=3).eval()
+    x = torch.randn(2, 8, 14, 10)
+    assert pool(x).shape == (2, 8, 3, 2)
+    assert pool.weight(x).shape == (2, 8, 4, 3)
+    assert pool.weight_map(x).shape == x.shape
+
+
+def test_a_map_smaller_than_a_patch_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least patch_size=4"):
+        SelfAttentivePool2d(8, 2, patch_size=4, normalize=False)(torch.zeros(1, 8, 8, 3))
+
+
+def test_more_than_256_positions_a_side() -> None:
+    pool = SelfAttentivePool2d(4, 2).eval()
+    with torch.no_grad():
+        assert pool(torch.randn(1, 4, 4, 300)).shape == (1, 4, 2, 150)
+    table = PositionTable(4, size=8)
+    positions = table(8, 20).view(8, 20, 4)
+    torch.testing.assert_close(positions[0, [0, -1], :2], table.col[[0, -1]])  # stretched from end to end
+    assert torch.equal(positions[:, 0, 2:], table.row)
+
+
+@pytest.mark.parametrize("dim", [1, 3, 5])
+def test_odd_token_widths(dim: int) -> None:
+    assert PositionTable(dim)(3, 4).shape == (12, dim)
+    assert SelfAttentivePool2d(dim, 2, num_heads=1)(torch.randn(2, dim, 6, 6)).shape == (2, dim, 3, 3)
+
+
+def test_weight_map_lies_between_1_and_e_and_keeps_the_shape() -> None:
+    pool, x = SelfAttentivePool2d(8, 4, patch_size=2).eval(), torch.randn(8, 12, 16)
+    w = pool.weight_map(x)
+    assert w.shape == x.shape
+    assert not w.requires_grad
+    assert ((w > 1) & (w < math.e)).all()
+    assert torch.equal(w, pool.weight_map(x.unsqueeze(0))[0])
+    assert torch.equal(w[:, ::2, ::2], w[:, 1::2, 1::2])  # one weight a patch
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"patch_size": 0}, "patch_size"),
+        ({"num_heads": 0}, "num_heads"),
+        ({"num_heads": 2.0}, "num_heads"),
+        ({"embed_ratio": 0.0}, "embed_ratio"),
+        ({"embed_ratio": float("nan")}, "embed_ratio"),
+        ({"position": "sine"}, "position"),
+    ],
+)
+def test_bad_options_are_named(options: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValueError, match=f"{word} has to be .*, but got"):
+        SelfAttentivePool2d(8, 2, **options)
+
+
+def test_compiles_with_inductor() -> None:
+    pool, x = SelfAttentivePool2d(8, 2).eval(), torch.randn(2, 8, 8, 8)
+    torch.testing.assert_close(torch.compile(pool, fullgraph=True)(x), pool(x))
