@@ -3,6 +3,11 @@
 Pooling layers that look at the whole feature map before they shrink it, put into any network by one string or one call.
 """
 
+try:
+    import torchvision as _torchvision  # noqa: F401
+except RuntimeError as error:  # e.g. a CPU-only torch beside a CUDA torchvision
+    raise ImportError(f"torchvision does not fit torch; install a matching pair of the two: {error}") from error
+
 from attnpool.models.build import create_model
 from attnpool.models.checkpoint import load
 from attnpool.models.surgery import replace_downsampling_

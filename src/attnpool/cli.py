@@ -15,6 +15,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from attnpool import __version__
+from attnpool.jobs.demo import demo
 from attnpool.jobs.evaluate import evaluate
 from attnpool.jobs.list import list_
 from attnpool.jobs.predict import predict
@@ -26,6 +27,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "evaluate": evaluate,
     "predict": predict,
     "list": list_,
+    "demo": demo,
 }
 """Verb to the function that does it: its signature and docstring are the command."""
 

@@ -157,11 +157,11 @@ def train(
         training={"data": data, "seed": seed},
         versions={name: version(name) for name in ("attnpool", "torch", "torchvision", "timm")},
     )
+    folder = Path(output or f"runs/{architecture}")
+    keeper = Keeper(folder, about)
     with seeded(seed):
         model = build(spec)
         _check_size(model, size)
-        folder = _claim(Path(output or f"runs/{architecture}"), arguments)
-        keeper = Keeper(folder, about)
         trainer = make_trainer(
             accelerator,
             progress,
@@ -170,6 +170,7 @@ def train(
             callbacks=[keeper],
             logger=[CSVLogger(folder, "logs", "csv"), TensorBoardLogger(folder, "logs", "tensorboard")],
         )
+        _claim(folder, arguments)
         started = time.perf_counter()
         with stopping_cleanly(trainer, keeper):
             trainer.fit(Classifier(model, spec.num_classes, recipe), loaders.train, loaders.val)
@@ -185,13 +186,12 @@ def _check_size(model: nn.Module, size: tuple[int, int]) -> None:
         raise ValueError(f"image_size has to be large enough for {model.spec}, but got {size}: {error}") from error
 
 
-def _claim(folder: Path, arguments: dict[str, Any]) -> Path:
+def _claim(folder: Path, arguments: dict[str, Any]) -> None:
     """Make the output folder and write the arguments into it, unless it holds a result that may not be replaced."""
     if (folder / DESCRIPTION).exists() and not arguments["overwrite"]:
         raise FileExistsError(f"output has to be a new folder, but {folder} holds a checkpoint; or say --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(arguments, sort_keys=False))
-    return folder
 
 
 def _conclude(folder: Path, keeper: Keeper, batches: Batches, accelerator: str, seconds: float) -> TrainResult:

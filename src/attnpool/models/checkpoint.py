@@ -58,10 +58,7 @@ def save(model: nn.Module, description: Description, path: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     weights = folder / f"{WEIGHTS}.new"
-    try:
-        safetensors.torch.save_file(state, weights)
-    except SafetensorError as error:
-        raise OSError(f"cannot write {weights}: {error}") from error
+    weights.write_bytes(safetensors.torch.save(state))
     values = json.loads(json.dumps(_to_json(description)))  # as it will be read: tuples are lists
     values["checksum"] = _checksum(values, _digest(weights))
     journal = folder / JOURNAL
