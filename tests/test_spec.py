@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from attnpool import ModelSpec, PoolSpec, SpecError, parse
 from attnpool.models.stages import BACKBONES
+from attnpool.poolspec import OPTIONS
 from attnpool.registry import POOLS
-from attnpool.spec import OPTIONS, REDUCED_PATCHES
+from attnpool.spec import REDUCED_PATCHES
 
 GOLDEN = Path(__file__).with_name("golden")
 PUBLISHED = list(json.loads((GOLDEN / "networks.json").read_text()))

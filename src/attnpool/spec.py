@@ -5,82 +5,15 @@ import warnings
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import attnpool.pools  # noqa: F401  (fills the registry)
 from attnpool.models.stages import PLACEMENTS, Backbone, find_backbone
-from attnpool.pools._size import window_inside_patch
-from attnpool.registry import POOLS, did_you_mean
+from attnpool.poolspec import PoolSpec, SpecError, StagePool, parse_pool, require, resolve, split
+
+__all__ = ["ModelSpec", "PoolSpec", "SpecError", "parse"]
 
 GRAMMAR = "[prepool-POOL-STRIDE-]BACKBONE-POOL-STRIDES"
 REDUCED_PATCHES = {4: (4, 2, 1, 1), 7: (4, 4, 4, 2, 2, 1, 1)}
 CANCEL = "window-normalised weights that are equal in a window cancel, which leaves average pooling"
 PREPOOL_HEADS, PREPOOL_PATCH, PREPOOL_REDUCED_RATIO = 8, 2, 0.25
-
-
-class SpecError(ValueError):
-    """A string or spec that is not valid: `token` is the offending part or field, `position` where it starts."""
-
-    def __init__(self, rule: str, token: str = "", position: int | None = None) -> None:
-        super().__init__(rule if position is None else f"{token!r} at position {position} {rule}")
-        self.token, self.position = token, position
-
-
-def _require(holds: bool, name: str, rule: str, value: object) -> None:
-    if not holds:
-        raise SpecError(f"{name} has to be {rule}, but got {value!r}", name)
-
-
-@dataclass(frozen=True)
-class PoolSpec:
-    """A POOL token: a registered method and its options.
-
-    Args:
-        method: Name in the registry, e.g. "nlp".
-        heads: `headfixN`: attention heads in every stage; None: the published number for each stage.
-        window_norm: False is `nowin`: the weights of a window are not divided by their sum.
-        reduced: `reduced`: larger patches in the early stages.
-        patches: The digits of `reducedABCD`: the patch of each stage, 0 where no pool stands; None: as published.
-    """
-
-    method: str
-    heads: int | None = None
-    window_norm: bool = True
-    reduced: bool = False
-    patches: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        _require(self.method in POOLS, "method", f"a pooling method{did_you_mean(self.method, POOLS)}", self.method)
-        used = {"headfix": self.heads is not None, "nowin": not self.window_norm, "reduced": self.reduced}
-        for option, present in used.items():
-            takes = POOLS[self.method].takes(OPTIONS[option])
-            _require(takes or not present, option, f"left out: {self.method!r} has no {OPTIONS[option]}", option)
-        _require(self.heads is None or self.heads >= 1, "heads", "positive", self.heads)
-        digits = self.patches is None or (self.reduced and all(0 <= p <= 9 for p in self.patches))
-        _require(digits, "patches", "digits, with reduced=True", self.patches)
-
-    def __str__(self) -> str:
-        heads = "" if self.heads is None else f"_headfix{self.heads}"
-        reduced = "_reduced" + "".join(map(str, self.patches or ())) if self.reduced else ""
-        return f"{self.method}{heads}{'' if self.window_norm else '_nowin'}{reduced}"
-
-
-OPTIONS = {"headfix": "num_heads", "nowin": "normalize", "reduced": "patch_size"}
-"""Option of the grammar to the keyword of a layer: a method has the option if it takes the keyword."""
-
-
-@dataclass(frozen=True)
-class StagePool:
-    """One pool of a network, resolved: `POOLS[method](channels, stride, **options)`."""
-
-    method: str
-    stride: int
-    options: dict[str, Any]
-
-    @property
-    def is_average(self) -> bool:
-        """Whether its weights would cancel in every window, so that plain average pooling is the same."""
-        sides = (self.stride, self.stride)
-        patch = self.options.get("patch_size", 0)
-        return patch > 0 and self.options["normalize"] and window_inside_patch(sides, sides, (0, 0), patch)
 
 
 @dataclass(frozen=True)
@@ -128,7 +61,7 @@ class ModelSpec:
         cancels = self.patch_sizes is not None and any(
             pool is not None and pool.is_average for pool in self.stage_pools()
         )
-        _require(
+        require(
             not cancels, "patch_sizes", f"not multiples of the strides, or go with nowin: {CANCEL}", self.patch_sizes
         )
 
@@ -138,25 +71,25 @@ class ModelSpec:
         except ValueError as error:
             raise SpecError(f"backbone {self.backbone!r} {error}") from None
         strides = len(self.strides) == count and all(1 <= s <= 9 for s in self.strides)
-        _require(strides, "strides", f"a digit from 1 to 9 for each of the {count} stages", self.strides)
+        require(strides, "strides", f"a digit from 1 to 9 for each of the {count} stages", self.strides)
         none_or_stride = self.prepool_stride is None if self.prepool is None else 2 <= (self.prepool_stride or 0) <= 99
-        _require(none_or_stride, "prepool_stride", "from 2 to 99 with a prepool, None without", self.prepool_stride)
+        require(none_or_stride, "prepool_stride", "from 2 to 99 with a prepool, None without", self.prepool_stride)
         patches = self._patches()
         fits = len(patches) == count and all(p >= 1 or s == 1 for p, s in zip(patches, self.strides, strict=False))
-        _require(fits, "patches", f"one for each of the {count} stages, positive where the digit is above 1", patches)
+        require(fits, "patches", f"one for each of the {count} stages, positive where the digit is above 1", patches)
         if self.prepool is not None and self.prepool.patches is not None:
             single = len(self.prepool.patches) == 1 and self.prepool.patches[0] > 0
-            _require(single, "prepool", "without digits after reduced, or with one above 0", str(self.prepool))
+            require(single, "prepool", "without digits after reduced, or with one above 0", str(self.prepool))
 
     def _check_settings(self) -> None:
-        _require(self.num_classes >= 1, "num_classes", "positive", self.num_classes)
-        _require(self.in_channels in (1, 3), "in_channels", "1 or 3", self.in_channels)
+        require(self.num_classes >= 1, "num_classes", "positive", self.num_classes)
+        require(self.in_channels in (1, 3), "in_channels", "1 or 3", self.in_channels)
         rule = "positive" if self.family.scaled else f"1.0, the one width of {self.backbone!r}"
-        _require(self.width == 1 or (self.width > 0 and bool(self.family.scaled)), "width", rule, self.width)
-        _require(0 <= self.dropout < 1, "dropout", "at least 0 and below 1", self.dropout)
-        _require(self.placement in (None, *PLACEMENTS), "placement", f"one of {', '.join(PLACEMENTS)}", self.placement)
+        require(self.width == 1 or (self.width > 0 and bool(self.family.scaled)), "width", rule, self.width)
+        require(0 <= self.dropout < 1, "dropout", "at least 0 and below 1", self.dropout)
+        require(self.placement in (None, *PLACEMENTS), "placement", f"one of {', '.join(PLACEMENTS)}", self.placement)
         size = self.input_size
-        _require(size is None or (len(size) == 2 and min(size) >= 1), "input_size", "a positive (height, width)", size)
+        require(size is None or (len(size) == 2 and min(size) >= 1), "input_size", "a positive (height, width)", size)
 
     @property
     def family(self) -> Backbone:
@@ -175,7 +108,7 @@ class ModelSpec:
         count = len(self.strides)
         heads = (4, 8, 16, 32) if count == 4 else tuple(min(2 << i, 128) for i in range(count))
         stages = zip(self.strides, heads, self._patches(), strict=True)
-        return tuple(_resolve(self.pool, stride, h, p) if stride > 1 else None for stride, h, p in stages)
+        return tuple(resolve(self.pool, stride, h, p) if stride > 1 else None for stride, h, p in stages)
 
     def stem_pool(self) -> StagePool | None:
         """The prepool; None where there is none or the stem's own convolution strides."""
@@ -185,7 +118,7 @@ class ModelSpec:
         if self.prepool.reduced:
             patch = self.prepool.patches[0] if self.prepool.patches else self.prepool_stride
             ratio = PREPOOL_REDUCED_RATIO
-        return _resolve(self.prepool, self.prepool_stride, PREPOOL_HEADS, patch, ratio)
+        return resolve(self.prepool, self.prepool_stride, PREPOOL_HEADS, patch, ratio)
 
     def _patches(self) -> tuple[int, ...]:
         count = len(self.family.stages)
@@ -194,24 +127,12 @@ class ModelSpec:
         if not self.pool.reduced:
             return (1,) * count
         known = self.pool.patches or REDUCED_PATCHES.get(count)
-        _require(known is not None, "reduced", f"followed by {count} digits on {self.backbone!r}", str(self.pool))
+        require(known is not None, "reduced", f"followed by {count} digits on {self.backbone!r}", str(self.pool))
         return known or ()
 
     def __str__(self) -> str:
         prepool = "" if self.prepool is None else f"prepool-{self.prepool}-{self.prepool_stride}-"
         return f"{prepool}{'dy' * self.dynamic}{self.backbone}-{self.pool}-{''.join(map(str, self.strides))}"
-
-
-def _resolve(pool: PoolSpec, stride: int, heads: int, patch: int, ratio: float = 1.0) -> StagePool | None:
-    if pool.method == "skip":
-        return None
-    values = {
-        "num_heads": pool.heads or heads,
-        "patch_size": patch,
-        "embed_ratio": ratio,
-        "normalize": pool.window_norm,
-    }
-    return StagePool(pool.method, stride, {k: v for k, v in values.items() if POOLS[pool.method].takes(k)})
 
 
 def parse(text: str, **settings: Any) -> ModelSpec:
@@ -222,7 +143,7 @@ def parse(text: str, **settings: Any) -> ModelSpec:
     """
     if not isinstance(text, str):
         raise SpecError(f"an architecture has to be a string {GRAMMAR}, but got {text!r}")
-    tokens = _split(text, "-", 0)
+    tokens = split(text, "-", 0)
     prepool = tokens[0][0] == "prepool"
     if len(tokens) != (6 if prepool else 3):
         raise SpecError(f"has {len(tokens)} parts; it has to be {GRAMMAR}, e.g. mobilenet_v2-nlp-1222121", text, 0)
@@ -240,12 +161,6 @@ def parse(text: str, **settings: Any) -> ModelSpec:
     return replace(spec, **settings) if settings else spec
 
 
-def _split(text: str, separator: str, start: int) -> list[tuple[str, int]]:
-    """The parts of `text` and where each starts, `start` being where the text does."""
-    parts = text.split(separator)
-    return [(part, start + sum(len(p) + 1 for p in parts[:i])) for i, part in enumerate(parts)]
-
-
 def _parse_backbone(token: str, position: int) -> tuple[bool, str, int]:
     """Whether the convolutions are dynamic, the backbone's name, and its number of stages."""
     dynamic = token.startswith("dy")
@@ -254,38 +169,6 @@ def _parse_backbone(token: str, position: int) -> tuple[bool, str, int]:
         return dynamic, name, len(find_backbone(name).stages)
     except ValueError as error:
         raise SpecError(str(error), name, position) from None
-
-
-def parse_pool(token: str, position: int = 0) -> PoolSpec:
-    """The spec of a POOL token such as "nlp_headfix2_nowin", which starts at `position` of a longer string.
-
-    Raises:
-        SpecError: with the offending part, its position, the rule and the nearest matches.
-    """
-    names = [name for name in POOLS if token == name or token.startswith(f"{name}_")]
-    if not names:
-        raise SpecError(f"is not a pooling method{did_you_mean(token.partition('_')[0], POOLS)}", token, position)
-    method = max(names, key=len)
-    values: dict[str, Any] = {}
-    for option, start in _split(token, "_", position)[method.count("_") + 1 :]:
-        new = _parse_option(option, start, method)
-        if new.keys() & values.keys():
-            raise SpecError("is given twice", option, start)
-        values |= new
-    return PoolSpec(method, **values)
-
-
-def _parse_option(option: str, position: int, method: str) -> dict[str, Any]:
-    """The fields of `PoolSpec` that an option sets."""
-    known = [name for name, keyword in OPTIONS.items() if POOLS[method].takes(keyword)]
-    match = re.fullmatch("(headfix(?=[1-9])|nowin$|reduced)([0-9]{0,15})", option)
-    name, value = match.groups() if match else ("", "")
-    if name not in known:
-        hint = did_you_mean(option, known) if known else " (it has none)"
-        raise SpecError(f"is not an option of {method!r}{hint}", option, position)
-    if name == "headfix":
-        return {"heads": int(value)}
-    return {"window_norm": False} if name == "nowin" else {"reduced": True, "patches": tuple(map(int, value)) or None}
 
 
 def _parse_strides(token: str, position: int, count: int) -> tuple[int, ...]:

@@ -8,8 +8,8 @@ from rich.table import Table
 
 import attnpool.pools  # noqa: F401  (fills the registry)
 from attnpool.models.stages import BACKBONES
+from attnpool.poolspec import OPTIONS
 from attnpool.registry import POOLS, SOURCES, Registry, import_all
-from attnpool.spec import OPTIONS
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from attnpool.models.blocks import set_stride_
 from attnpool.models.features import StageFeatures, StageOutput
 from attnpool.models.sites import POOLING, Shapes, find_sites, trace_shapes
 from attnpool.models.surgery import blocks_of, insert_, restride_, unstride_
+from attnpool.poolspec import SpecError, StagePool
 from attnpool.registry import POOLS
-from attnpool.spec import ModelSpec, SpecError, StagePool, parse
+from attnpool.spec import ModelSpec, parse
 
 TRACE_SIZE = (64, 64)  # only the channels are read off it
 

@@ -71,6 +71,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def device_and_dtype(model: nn.Module) -> dict[str, Any]:
+    """Where the network's first parameter lives, as arguments of a tensor."""
     parameter = next(model.parameters())
     return {"device": parameter.device, "dtype": parameter.dtype}
 

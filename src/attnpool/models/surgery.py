@@ -10,8 +10,8 @@ from torch import nn
 
 from attnpool.models.sites import POOLING, Shapes, Site, device_and_dtype, find_sites, trace_shapes
 from attnpool.models.stages import PLACEMENTS
+from attnpool.poolspec import SpecError, parse_pool
 from attnpool.registry import POOLS
-from attnpool.spec import SpecError, parse_pool
 
 PoolFactory = Callable[..., nn.Module]
 

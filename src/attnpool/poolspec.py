@@ -1,0 +1,128 @@
+"""One pool of an architecture string: a POOL token such as `nlp_headfix2_nowin`, and what it means in a stage."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import attnpool.pools  # noqa: F401  (fills the registry)
+from attnpool.pools._size import window_inside_patch
+from attnpool.registry import POOLS, did_you_mean
+
+
+class SpecError(ValueError):
+    """A string or spec that is not valid: `token` is the offending part or field, `position` where it starts."""
+
+    def __init__(self, rule: str, token: str = "", position: int | None = None) -> None:
+        super().__init__(rule if position is None else f"{token!r} at position {position} {rule}")
+        self.token, self.position = token, position
+
+
+def require(holds: bool, name: str, rule: str, value: object) -> None:
+    """Raise a `SpecError` that says "`name` has to be `rule`, but got `value`" unless `holds`."""
+    if not holds:
+        raise SpecError(f"{name} has to be {rule}, but got {value!r}", name)
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """A POOL token: a registered method and its options.
+
+    Args:
+        method: Name in the registry, e.g. "nlp".
+        heads: `headfixN`: attention heads in every stage; None: the published number for each stage.
+        window_norm: False is `nowin`: the weights of a window are not divided by their sum.
+        reduced: `reduced`: larger patches in the early stages.
+        patches: The digits of `reducedABCD`: the patch of each stage, 0 where no pool stands; None: as published.
+    """
+
+    method: str
+    heads: int | None = None
+    window_norm: bool = True
+    reduced: bool = False
+    patches: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        require(self.method in POOLS, "method", f"a pooling method{did_you_mean(self.method, POOLS)}", self.method)
+        used = {"headfix": self.heads is not None, "nowin": not self.window_norm, "reduced": self.reduced}
+        for option, present in used.items():
+            takes = POOLS[self.method].takes(OPTIONS[option])
+            require(takes or not present, option, f"left out: {self.method!r} has no {OPTIONS[option]}", option)
+        require(self.heads is None or self.heads >= 1, "heads", "positive", self.heads)
+        digits = self.patches is None or (self.reduced and all(0 <= p <= 9 for p in self.patches))
+        require(digits, "patches", "digits, with reduced=True", self.patches)
+
+    def __str__(self) -> str:
+        heads = "" if self.heads is None else f"_headfix{self.heads}"
+        reduced = "_reduced" + "".join(map(str, self.patches or ())) if self.reduced else ""
+        return f"{self.method}{heads}{'' if self.window_norm else '_nowin'}{reduced}"
+
+
+OPTIONS = {"headfix": "num_heads", "nowin": "normalize", "reduced": "patch_size"}
+"""Option of the grammar to the keyword of a layer: a method has the option if it takes the keyword."""
+
+
+@dataclass(frozen=True)
+class StagePool:
+    """One pool of a network, resolved: `POOLS[method](channels, stride, **options)`."""
+
+    method: str
+    stride: int
+    options: dict[str, Any]
+
+    @property
+    def is_average(self) -> bool:
+        """Whether its weights would cancel in every window, so that plain average pooling is the same."""
+        sides = (self.stride, self.stride)
+        patch = self.options.get("patch_size", 0)
+        return patch > 0 and self.options["normalize"] and window_inside_patch(sides, sides, (0, 0), patch)
+
+
+def resolve(pool: PoolSpec, stride: int, heads: int, patch: int, ratio: float = 1.0) -> StagePool | None:
+    """The pool of a stage whose published settings are `heads`, `patch` and `ratio`; None: convolutions stride."""
+    if pool.method == "skip":
+        return None
+    values = {
+        "num_heads": pool.heads or heads,
+        "patch_size": patch,
+        "embed_ratio": ratio,
+        "normalize": pool.window_norm,
+    }
+    return StagePool(pool.method, stride, {k: v for k, v in values.items() if POOLS[pool.method].takes(k)})
+
+
+def parse_pool(token: str, position: int = 0) -> PoolSpec:
+    """The spec of a POOL token such as "nlp_headfix2_nowin", which starts at `position` of a longer string.
+
+    Raises:
+        SpecError: with the offending part, its position, the rule and the nearest matches.
+    """
+    names = [name for name in POOLS if token == name or token.startswith(f"{name}_")]
+    if not names:
+        raise SpecError(f"is not a pooling method{did_you_mean(token.partition('_')[0], POOLS)}", token, position)
+    method = max(names, key=len)
+    values: dict[str, Any] = {}
+    for option, start in split(token, "_", position)[method.count("_") + 1 :]:
+        new = _parse_option(option, start, method)
+        if new.keys() & values.keys():
+            raise SpecError("is given twice", option, start)
+        values |= new
+    return PoolSpec(method, **values)
+
+
+def _parse_option(option: str, position: int, method: str) -> dict[str, Any]:
+    """The fields of `PoolSpec` that an option sets."""
+    known = [name for name, keyword in OPTIONS.items() if POOLS[method].takes(keyword)]
+    match = re.fullmatch("(headfix(?=[1-9])|nowin$|reduced)([0-9]{0,15})", option)
+    name, value = match.groups() if match else ("", "")
+    if name not in known:
+        hint = did_you_mean(option, known) if known else " (it has none)"
+        raise SpecError(f"is not an option of {method!r}{hint}", option, position)
+    if name == "headfix":
+        return {"heads": int(value)}
+    return {"window_norm": False} if name == "nowin" else {"reduced": True, "patches": tuple(map(int, value)) or None}
+
+
+def split(text: str, separator: str, start: int) -> list[tuple[str, int]]:
+    """The parts of `text` and where each starts, `start` being where the text does."""
+    parts = text.split(separator)
+    return [(part, start + sum(len(p) + 1 for p in parts[:i])) for i, part in enumerate(parts)]
