@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnpool import LocalImportancePool2d, SelfAttentivePool2d
 from attnpool.pools._attention import PositionTable, SelfAttention
+from attnpool.pools._deformable import map_back
+from attnpool.registry import POOLS
 
 
 def naive_pool(x: Tensor, w: Tensor, kernel: int, stride: int, padding: int, normalize: bool) -> Tensor:
@@ -196,6 +198,44 @@ def test_bad_options_are_named(options: dict[str, Any], word: str) -> None:
         SelfAttentivePool2d(8, 2, **options)
 
 
+def test_without_offsets_deformable_is_plain_at_half_the_embedding() -> None:
+    plain, deformable = (POOLS[name](4, 4, patch_size=2).double().eval() for name in ("nlp", "dfmnlp"))
+    state = {key.replace("embed.conv", "embed"): value for key, value in deformable.state_dict().items()}
+    plain.load_state_dict({key: value for key, value in state.items() if key in plain.state_dict()})
+    plain.attend.embed.weight.data /= 2  # the mask
+    x = torch.randn(2, 4, 8, 12, dtype=torch.float64)
+    torch.testing.assert_close(deformable(x), plain(x))
+
+
+def test_weights_are_mapped_back_through_the_offsets() -> None:
+    patch, (down, right) = 2, (2.0, -1.0)
+    w = torch.rand(1, 3, 4, 5)
+    offset = torch.tensor([down, right]).repeat(patch**2).view(1, -1, 1, 1).expand(1, 2 * patch**2, 4, 5)
+    full = F.interpolate(w, scale_factor=patch)
+    expected = torch.empty_like(full)
+    for i, j in itertools.product(range(8), range(10)):
+        expected[..., i, j] = full[..., max(i - 2, 0), min(j + 1, 9)]
+    torch.testing.assert_close(map_back(w, offset, (8, 10)), expected)
+    assert map_back(w, offset, (9, 11)).shape == (1, 3, 9, 11)  # a map that the patch does not divide
+
+
+def test_each_pixel_has_the_offset_of_its_place_in_the_patch() -> None:
+    offset = torch.zeros(1, 8, 1, 1)
+    offset[0, 2:4, 0, 0] = torch.tensor([-1.0, 0.0])  # the second place of the first row looks one row down
+    w = torch.arange(4.0).view(1, 1, 2, 2)
+    moved = map_back(F.interpolate(w, size=(2, 2)), offset, (2, 2))
+    assert moved.flatten().tolist() == [0.0, 3.0, 2.0, 3.0]
+
+
+def test_the_mixed_weight_is_local_times_non_local() -> None:
+    pool = POOLS["mixp"](4, 2, patch_size=2).double().eval()
+    x = torch.randn(1, 4, 8, 8, dtype=torch.float64)
+    local = pool.local(x).sigmoid().exp()
+    torch.testing.assert_close(pool.weight_map(x), naive_weight(pool, x) * local)
+    assert (pool(x) - F.avg_pool2d(x, 2)).abs().max() > 1e-4  # though the patch covers the window
+
+
 def test_compiles_with_inductor() -> None:
+    torch.compiler.reset()
     pool, x = SelfAttentivePool2d(8, 2).eval(), torch.randn(2, 8, 8, 8)
     torch.testing.assert_close(torch.compile(pool, fullgraph=True)(x), pool(x))

@@ -72,9 +72,11 @@ class StagePool:
     @property
     def is_average(self) -> bool:
         """Whether its weights would cancel in every window, so that plain average pooling is the same."""
+        options = {**POOLS[self.method].fixed, **self.options}
+        if not options.get("normalize") or options.get("deformable") or options.get("local"):
+            return False
         sides = (self.stride, self.stride)
-        patch = self.options.get("patch_size", 0)
-        return patch > 0 and self.options["normalize"] and window_inside_patch(sides, sides, (0, 0), patch)
+        return window_inside_patch(sides, sides, (0, 0), options["patch_size"])
 
 
 def resolve(pool: PoolSpec, stride: int, heads: int, patch: int, ratio: float = 1.0) -> StagePool | None:

@@ -78,7 +78,7 @@ class PatchAttention(nn.Module):
     """attention(ReLU(BN(conv_p(x))) + position): every patch of the map attends to every other.
 
     Args:
-        embed: Maps (B, C, H, W) to tokens on the patch grid (B, d, h, w), before norm and ReLU.
+        embed: Maps (B, C, H, W), and what else `forward` is given, to tokens on the patch grid (B, d, h, w).
         dim: Channels d of a token.
         num_heads: Heads of the attention.
         position: "learned" tables, or "none".
@@ -99,8 +99,8 @@ class PatchAttention(nn.Module):
         self.position = PositionTable(dim) if position == "learned" else None
         self.attention = SelfAttention(dim, num_heads)
 
-    def forward(self, x: Tensor) -> Tensor:
-        e = self.norm(self.embed(x)).relu()  # (B, d, h, w)
+    def forward(self, x: Tensor, *where: Tensor) -> Tensor:
+        e = self.norm(self.embed(x, *where)).relu()  # (B, d, h, w)
         h, w = e.shape[-2:]
         z = e.flatten(2).transpose(1, 2)  # (B, h * w, d)
         if self.position is not None:

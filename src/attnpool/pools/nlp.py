@@ -2,14 +2,19 @@
 
 from typing import Any, Literal
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnpool.pools._attention import PatchAttention, embed_dim
+from attnpool.pools._deformable import DeformableConv2d, map_back, zero_conv
 from attnpool.pools._size import Size, positive, window_inside_patch
 from attnpool.pools._weighted import WeightedPool2d
 from attnpool.registry import POOLS
 
-ABLATIONS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
+    "dfmnlp": {"deformable": True},
+    "mixp": {"local": True},
+    "dfmixp": {"deformable": True, "local": True},
     "nlpnoexp": {"exp": False},
     "nlpnosigmoid": {"sigmoid": False},
     "nlpnope": {"position": "none"},
@@ -18,7 +23,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@POOLS.register("nlp", paper="Chen et al., WACV 2023, arXiv 2209.07659", variants=ABLATIONS)
+@POOLS.register("nlp", paper="Chen et al., WACV 2023, arXiv 2209.07659", variants=VARIANTS)
 class SelfAttentivePool2d(WeightedPool2d):
     """Self-attentive pooling: y = avg(x * w) / avg(w), w = exp(sigmoid(restore(attention(embed(x) + position)))).
 
@@ -41,6 +46,9 @@ class SelfAttentivePool2d(WeightedPool2d):
         exp: Whether the weight is the exponential of the gate (false: `nlpnoexp`).
         embed_norm: Batch norm after the patch embedding (false: `nlpnobn1`).
         restore_norm: Batch norm after the restoring convolution (false: `nlpnobn2`).
+        deformable: The patch embedding samples where it learns to, and w is mapped back accordingly (`dfmnlp`).
+        local: w is multiplied by a local weight exp(sigmoid(BN(conv_p(x)))) (`mixp`; with deformation `dfmixp`;
+            in the published code `mixp` deforms too, by mistake).
 
     Shape:
         (B, C, H, W) to (B, C, H', W'), or unbatched, sizes as `nn.AvgPool2d`. H and W at least `patch_size`.
@@ -67,27 +75,42 @@ class SelfAttentivePool2d(WeightedPool2d):
         exp: bool = True,
         embed_norm: bool = True,
         restore_norm: bool = True,
+        deformable: bool = False,
+        local: bool = False,
     ) -> None:
         super().__init__(channels, kernel_size, stride, padding, ceil_mode, normalize=normalize)
         self.patch_size = positive("patch_size", patch_size)
-        self._refuse_average_pooling()
+        if normalize and not (deformable or local):
+            self._refuse_average_pooling()
         dim = embed_dim(channels, num_heads, embed_ratio)
-        embed = nn.Conv2d(channels, dim, patch_size, patch_size)
+        conv = DeformableConv2d if deformable else nn.Conv2d
+        embed = conv(channels, dim, patch_size, patch_size)
         self.attend = PatchAttention(embed, dim, num_heads, position, embed_norm)
         self.restore = nn.Conv2d(dim, channels, 1)
         self.restore_norm = nn.BatchNorm2d(channels) if restore_norm else nn.Identity()
         self.sigmoid, self.exp = sigmoid, exp
+        self.offset = zero_conv(channels, 2 * patch_size**2, patch_size) if deformable else None
+        before, after = (patch_size - 1) // 2, patch_size // 2  # keeps the size
+        local_layers = [nn.Conv2d(channels, channels, patch_size), nn.BatchNorm2d(channels)]
+        self.local = nn.Sequential(nn.ZeroPad2d((before, after) * 2), *local_layers) if local else None
 
     def weight(self, x: Tensor) -> Tensor:
-        """The weights on the patch grid: (B, C, H, W) -> (B, C, H // p, W // p)."""
+        """The weights on the patch grid, (B, C, H, W) -> (B, C, H // p, W // p); with local ones, on the pixels."""
         if min(x.shape[-2:]) < self.patch_size:
             raise ValueError(f"input has to be at least patch_size={self.patch_size} a side, but got {tuple(x.shape)}")
-        g = self.restore_norm(self.restore(self.attend(x)))  # (B, C, h, w)
+        size = (x.shape[-2], x.shape[-1])
+        offset = () if self.offset is None else (self.offset(x),)
+        g = self.restore_norm(self.restore(self.attend(x, *offset)))  # (B, C, h, w)
         g = g.sigmoid() if self.sigmoid else g
-        return g.exp() if self.exp else g
+        w = g.exp() if self.exp else g
+        if offset:
+            w = map_back(w, *offset, size)  # (B, C, H, W)
+        if self.local is None:
+            return w
+        return F.interpolate(w, size=size, mode="nearest") * self.local(x).sigmoid().exp()  # (B, C, H, W)
 
     def _refuse_average_pooling(self) -> None:
-        if self.normalize and window_inside_patch(self.kernel_size, self.stride, self.padding, self.patch_size):
+        if window_inside_patch(self.kernel_size, self.stride, self.padding, self.patch_size):
             raise ValueError(
                 f"patch_size={self.patch_size} covers the window (kernel_size={self.kernel_size}, stride={self.stride})"
                 ": its weights would be equal and cancel, leaving exactly average pooling. Use normalize=False, "
