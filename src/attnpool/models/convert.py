@@ -1,0 +1,154 @@
+"""Weights of the published repository, by name, to ours: tables of names, and a check that nothing is left over.
+
+The repository is C-Fun/Self-Attentive-Pooling-for-Efficient-Deep-Learning (Chen et al., WACV 2023).
+"""
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from attnpool.models.build import build
+from attnpool.models.stages import Backbone
+from attnpool.spec import ModelSpec
+
+Table = Sequence[tuple[str, str]]
+"""Pairs of a pattern of a published name and what stands for it in ours; the first that fits counts."""
+
+_WEIGHTED = r"(?:logit\.pool_weight\.)?"
+LAYER: Table = (
+    (rf"{_WEIGHTED}downsample\.0\.(\w+)", r"attend.embed.\1"),
+    (rf"{_WEIGHTED}downsample\.1\.(\w+)", r"attend.norm.\1"),
+    (rf"{_WEIGHTED}multihead_attn\.in_proj_(\w+)", r"attend.attention.qkv.\1"),
+    (rf"{_WEIGHTED}multihead_attn\.out_proj\.(\w+)", r"attend.attention.proj.\1"),
+    (rf"{_WEIGHTED}pos_embed\.(row|col)_embed\.weight", r"attend.position.\1"),
+    (r"logit\.pool_weight\.restore\.0\.(\w+)", r"restore.\1"),
+    (r"logit\.pool_weight\.restore\.1\.(\w+)", r"restore_norm.\1"),
+    (r"logit\.pool_weight\.logit\.(\d\.\w+)", r"logit.\1"),
+    (r"map\.0\.(\w+)", r"conv.\1"),
+    (r"map\.1\.(\w+)", r"norm.\1"),
+    (r"ToHidden\.1\.(\w+)", r"hidden.0.\1"),
+    (r"ToHidden\.2\.(\w+)", r"hidden.1.\1"),
+    (r"ToMean\.(\d\.\w+)", r"to_mean.\1"),
+    (r"ToSigma\.(\d\.\w+)", r"to_sigma.\1"),
+)
+"""Pooling layers, whatever the method."""
+
+RESNET: Table = (
+    (r"pool\.(.*)", r"maxpool.POOL.\1"),
+    (r"(layer\d)\.(?:\d\.pooling|pool)\.(.*)", r"\1.pool.POOL.\2"),
+    (r"((?:conv1|bn1|layer\d|fc)\..*)", r"\1"),
+)
+
+_BLOCK = r"features\.(\d)\.(\d)\.conv\.{}\.(\w+)"
+_FIRST = r"features\.(0)\.(\d)\.conv\.{}\.(\w+)"
+MOBILENET_V2: Table = (
+    (r"conv1\.0\.(\w+)", r"conv_stem.\1"),
+    (r"conv1\.1\.(\w+)", r"bn1.\1"),
+    (r"conv1_pool\.(.*)", r"blocks.0.prepool.POOL.\1"),
+    (r"conv2\.0\.(\w+)", r"conv_head.\1"),
+    (r"conv2\.1\.(\w+)", r"bn2.\1"),
+    (r"(classifier\..*)", r"\1"),
+    (
+        r"features\.(\d)\.\d\.(?:pooling\.)?((?:logit|To\w+|downsample|multihead_attn|map|pos_embed)\..*)",
+        r"blocks.\1.pool.POOL.\2",
+    ),
+    *(
+        (_FIRST.format(i), rf"blocks.\1.\2.{name}.\3")
+        for i, name in ((0, "conv_dw"), (1, "bn1"), (3, "conv_pw"), (4, "bn2"))
+    ),
+    *(
+        (_BLOCK.format(i), rf"blocks.\1.\2.{name}.\3")
+        for i, name in ((0, "conv_pw"), (1, "bn1"), (3, "conv_dw"), (4, "bn2"), (6, "conv_pwl"), (7, "bn3"))
+    ),
+)
+"""timm's names of MobileNetV2; the first block expands nothing."""
+
+NETWORKS = {"resnet18": RESNET, "resnet50": RESNET, "mobilenetv2_100": MOBILENET_V2}
+"""By timm name."""
+
+
+class ConversionError(ValueError):
+    """Weights that are not those of the network; the message lists the unknown, missing and mis-shaped ones."""
+
+
+def published_layer_state_dict(kind: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our state dict of one pooling layer.
+
+    Args:
+        kind: Its method, as registered: "nlp", "lip", "gaussian_pool", ...
+        state: Published names and tensors.
+
+    Raises:
+        ConversionError: for a name that no pooling layer has.
+    """
+    return {_translate(name, LAYER, kind): value for name, value in state.items()}
+
+
+def published_state_dict(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
+    """Our state dict of a network, from a published one with or without the prefixes `module.` and `net.`.
+
+    Weights of a stage that is exactly average pooling are dropped, with a warning: the outputs stay equal.
+
+    Args:
+        state: Published names and tensors.
+        spec: The network; its `num_classes` and `in_channels` have to be those of the weights.
+
+    Raises:
+        ConversionError: if the backbone was not published, or names or shapes do not fit.
+    """
+    backbone = spec.family
+    if backbone.timm_name not in NETWORKS:
+        raise ConversionError(f"spec has to be of a published backbone ({', '.join(NETWORKS)}), but got {spec}")
+    found = {_network_name(re.sub(r"^(module\.)?(net\.)?", "", name), spec, backbone): v for name, v in state.items()}
+    expected = {name: value.shape for name, value in build(spec).state_dict().items()}
+    averages = tuple(_average_pools(spec, backbone))
+    dropped = [name for name in found if name not in expected and name.startswith(averages)] if averages else []
+    if dropped:
+        warnings.warn(f"{spec}: dropped {len(dropped)} weights of stages that are average pooling", stacklevel=2)
+    found = {name: value for name, value in found.items() if name not in dropped}
+    _check(found, expected, spec)
+    return found
+
+
+def _translate(name: str, table: Table, where: str) -> str:
+    for pattern, ours in table:
+        if (match := re.fullmatch(pattern, name)) is not None:
+            return match.expand(ours)
+    raise ConversionError(f"{name!r} is not a published name of {where}")
+
+
+def _network_name(name: str, spec: ModelSpec, backbone: Backbone) -> str:
+    """Our name of one published weight, its prefixes taken off."""
+    block = re.match(r"features\.(\d)\.(\d)\.conv\.", name)
+    if block and backbone.placement == "before" and spec.stage_pools()[int(block[1])] is not None:
+        behind_pool = int(block[2]) - 1  # the pool counts as the first block
+        name = re.sub(r"\.\d\.conv", f".{behind_pool}.conv", name, count=1)
+    ours = _translate(name, NETWORKS[backbone.timm_name], str(spec))
+    path, is_pool, layer = ours.partition("POOL.")
+    return path + _translate(layer, LAYER, str(spec)) if is_pool else ours
+
+
+def _average_pools(spec: ModelSpec, backbone: Backbone) -> list[str]:
+    """Where in our network a published pool is plain average pooling."""
+    paths = [
+        f"{stage}.pool." for stage, p in zip(backbone.stages, spec.stage_pools(), strict=True) if p and p.is_average
+    ]
+    stem = spec.stem_pool()
+    return paths + (["maxpool.", "blocks.0.prepool."] if stem is not None and stem.is_average else [])
+
+
+def _check(found: Mapping[str, Tensor], expected: Mapping[str, Sequence[int]], spec: ModelSpec) -> None:
+    problems = {
+        "unknown": sorted(found.keys() - expected.keys()),
+        "missing": sorted(expected.keys() - found.keys()),
+        "mis-shaped": [
+            f"{name} {tuple(found[name].shape)} instead of {tuple(expected[name])}"
+            for name in sorted(found.keys() & expected.keys())
+            if tuple(found[name].shape) != tuple(expected[name])
+        ],
+    }
+    text = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
+    if text:
+        raise ConversionError(f"weights do not fit {spec}: {text}")

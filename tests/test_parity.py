@@ -1,0 +1,117 @@
+"""Equal to the published code: outputs and gradients on the golden vectors, through the converter."""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from attnpool import create_model, parse
+from attnpool.models.convert import ConversionError, published_layer_state_dict, published_state_dict
+from attnpool.registry import POOLS
+
+GOLDEN = Path(__file__).with_name("golden")
+sys.path.insert(0, str(GOLDEN))
+from weights import cotangent, model_input, weight  # noqa: E402
+
+LAYERS: dict[str, Any] = json.loads((GOLDEN / "layers.json").read_text())
+NETWORKS: dict[str, Any] = json.loads((GOLDEN / "networks.json").read_text())
+POOL_CASES = [name for name, case in LAYERS.items() if case["kind"] in POOLS]
+STRINGS = [text for text in NETWORKS if not text.startswith("dy")]
+OPTIONS = {
+    "patch_size": "patch_size",
+    "num_heads": "num_heads",
+    "embed_ratio": "embed_ratio",
+    "window_norm": "normalize",
+}
+LAYER_TOLERANCE, LOGIT_TOLERANCE = 1e-6, 1e-9
+"""Relative errors in float64: of layers, stored in float32, and of logits."""
+
+
+def published(state: dict[str, list[int]]) -> dict[str, Tensor]:
+    return {name: torch.tensor(weight(name, tuple(shape))) for name, shape in state.items()}
+
+
+def relative_error(ours: Tensor, theirs: np.ndarray) -> float:
+    expected = torch.tensor(theirs)
+    return float((ours - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("name", POOL_CASES)
+def test_layers(name: str) -> None:
+    case = LAYERS[name]
+    options = {ours: case[theirs] for theirs, ours in OPTIONS.items() if theirs in case}
+    layer = POOLS[case["kind"]](case["channels"], case["kernel_size"], **options).double().eval()
+    layer.load_state_dict(published_layer_state_dict(case["kind"], published(case["state"])))
+    x = torch.tensor(model_input(name, tuple(case["input_shape"])), requires_grad=True)
+    y = layer(x)
+    y.backward(torch.tensor(cotangent(name, tuple(case["output_shape"]))))
+    assert x.grad is not None
+    with np.load(GOLDEN / "layers.npz", allow_pickle=False) as golden:
+        assert relative_error(y.detach(), golden[f"{name}/y"]) < LAYER_TOLERANCE
+        assert relative_error(x.grad, golden[f"{name}/dx"]) < LAYER_TOLERANCE
+
+
+@pytest.mark.parametrize("text", STRINGS)
+def test_networks(text: str) -> None:
+    case = NETWORKS[text]
+    model: Any = create_model(text, num_classes=10).double().eval()
+    model.load_state_dict(published_state_dict(published(case["state"]), model.spec))
+    maps: dict[str, Tensor] = {}
+    for i, stage in enumerate(model.stage_outputs):
+        hook = lambda _m, _x, y, key=f"layer{i + 1}": maps.__setitem__(key, y)  # noqa: E731
+        model.get_submodule(stage.path).register_forward_hook(hook)
+    with torch.no_grad():
+        logits = model(torch.tensor(model_input(text, tuple(case["input_shape"]))))
+    with np.load(GOLDEN / "networks.npz", allow_pickle=False) as golden:
+        assert relative_error(logits, golden[f"{text}/logits"]) < LOGIT_TOLERANCE
+    for name, stage in case["stages"].items():
+        assert list(maps[name].shape) == stage["shape"]
+        assert maps[name].mean().item() == pytest.approx(stage["mean"], rel=1e-6, abs=1e-6)
+        assert maps[name].std().item() == pytest.approx(stage["std"], rel=1e-4)
+
+
+def state_of(text: str) -> dict[str, Tensor]:
+    return published(NETWORKS[text]["state"])
+
+
+def test_the_prefixes_of_the_repository_do_not_matter() -> None:
+    text = "resnet18-lip-1222"
+    spec = parse(text, num_classes=10)
+    bare = {name.removeprefix("net."): value for name, value in state_of(text).items()}
+    expected = published_state_dict(bare, spec)
+    for prefix in ("net.", "module.net.", "module."):
+        found = published_state_dict({prefix + name: value for name, value in bare.items()}, spec)
+        assert found.keys() == expected.keys()
+
+
+def test_weights_of_average_pooling_stages_are_dropped_with_a_warning() -> None:
+    text = "mobilenet_v2-nlp_headfix2_reduced-1222121"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        spec = parse(text, num_classes=10)
+    plain = "mobilenet_v2-nlp_headfix2_nowin_reduced-1222121"  # the same names and shapes
+    with pytest.warns(UserWarning, match="average pooling"):
+        found = published_state_dict(state_of(plain), spec)
+    assert not any(name.startswith("blocks.1.pool") for name in found)
+    assert any(name.startswith("blocks.5.pool") for name in found)
+
+
+def test_what_does_not_fit_is_listed() -> None:
+    text = "resnet18-nlp-1222"
+    state = state_of(text)
+    state["net.fc.weight"] = torch.zeros(7, 512)
+    del state["net.bn1.weight"]
+    with pytest.raises(ConversionError, match=r"missing: bn1\.weight; mis-shaped: fc\.weight \(7, 512\)"):
+        published_state_dict(state, parse(text, num_classes=10))
+    with pytest.raises(ConversionError, match="'nonsense' is not a published name"):
+        published_state_dict({"nonsense": torch.zeros(1)}, parse(text, num_classes=10))
+    with pytest.raises(ConversionError, match="published backbone"):
+        published_state_dict({}, parse("convnext_atto-nlp-1222"))
+    with pytest.raises(ConversionError, match="'colour' is not a published name of nlp"):
+        published_layer_state_dict("nlp", {"colour": torch.zeros(1)})
