@@ -35,13 +35,23 @@ class TestReport:
     confusion: list[list[int]]
 
 
+class EpochProgress(RichProgressBar):
+    """Lightning's bar with the validation metrics of the last epoch in a few words, so that a line is enough."""
+
+    def get_metrics(self, *args: Any) -> dict[str, Any]:
+        values: dict[str, Any] = super().get_metrics(*args)
+        if "val_accuracy" not in values:
+            return {}
+        return {"val": f"{float(values['val_accuracy']):.1%}"}
+
+
 def make_trainer(
     accelerator: str, progress: bool, callbacks: list[pl.Callback] | None = None, **options: Any
 ) -> pl.Trainer:
     """A Lightning trainer that writes no checkpoints of its own; `options` are the trainer's."""
     return pl.Trainer(
         accelerator=accelerator,
-        callbacks=[*(callbacks or []), *([RichProgressBar()] if progress else [])],
+        callbacks=[*(callbacks or []), *([EpochProgress()] if progress else [])],
         enable_progress_bar=progress,
         enable_checkpointing=False,
         enable_model_summary=False,

@@ -67,7 +67,7 @@ def train(
     output: str | None = None,
     data: str = "fashion_mnist",
     epochs: int = 10,
-    batch_size: int = 128,
+    batch_size: int = 64,
     image_size: int | None = None,
     width: float = 1.0,
     placement: Literal["before", "after_first", "end"] | None = None,
@@ -104,7 +104,7 @@ def train(
         placement: Where a pool stands in a stage; by default as published for the backbone.
         dropout: Probability of dropping a feature before the classifier.
         optimizer: Of the weights; sgd has momentum.
-        lr: Peak learning rate; by default 0.05 for sgd, 0.001 for adam and adamw.
+        lr: Peak learning rate; by default 0.02 for sgd, 0.001 for adam and adamw.
         momentum: Of sgd.
         weight_decay: On all weights but biases and norms.
         schedule: steps divides the learning rate by 5 at 60, 80 and 90 %; cosine falls to zero after a warm-up.

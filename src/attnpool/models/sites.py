@@ -109,9 +109,7 @@ def _enclosing(model: nn.Module, path: str, shapes: Shapes) -> tuple[str, str]:
 
 def _stride(module: nn.Module) -> int:
     """Stride of a convolution or pool that has the same along both sides, else 1."""
-    stride = (
-        getattr(module, "stride", 1) if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d | nn.LPPool2d) else 1
-    )
+    stride = getattr(module, "stride", 1) if isinstance(module, (nn.Conv2d, *POOLING)) else 1
     sides = stride if isinstance(stride, tuple) else (stride, stride)
     return int(sides[0]) if sides[0] == sides[1] else 1
 
