@@ -61,6 +61,8 @@ def demo(*, output: str = "runs/demo", epochs: int = 5, progress: bool = True) -
             output=str(folder / architecture),
             epochs=epochs,
             width=WIDTH,
+            batch_size=128,
+            lr=0.05,
             augment=False,
             overwrite=True,
             progress=progress,
@@ -87,7 +89,7 @@ def demo_figure(results: dict[str, TrainResult], source: Source) -> Figure:
     curves = above.subplots()
     accuracy_curves(curves, {method: result.history for method, result in results.items()})
     curves.set_title("Shrinking by 4 after the first convolution of a small ResNet-18")
-    below.suptitle("What self-attentive pooling weighs: mean over channels, yellow = high, blue = low")
+    below.suptitle("What self-attentive pooling looks at: weights (mean over channels), yellow = high, blue = low")
     for axes, image, weight, name in zip(below.subplots(2, 5).flat, images, weights, source.classes, strict=True):
         weight_over_image(axes, image[0], weight, name)
     return figure
