@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import attnpool
+from attnpool.models import checkpoint
 from attnpool.models.checkpoint import CheckpointError, Description, load, read_description, save
 
 ARCHITECTURE = "mobilenet_v2-nlp_headfix2-1222121"
@@ -139,6 +140,31 @@ save(model, description(model, val_accuracy=0.9), {str(saved)!r})
     model = network(seed=2)
     save(model, description(model), saved)  # and the next save tidies up
     assert sorted(p.name for p in saved.iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_a_save_that_dies_twice_leaves_a_whole_checkpoint(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off between the two moves, and then again before the next save's first."""
+    real = os.replace
+
+    def cut(moves: int) -> None:
+        left = [moves]
+
+        def replace(a: Path, b: Path) -> None:
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            real(a, b)
+
+        monkeypatch.setattr(checkpoint.os, "replace", replace)
+
+    for moves, seed in ((1, 1), (1, 2)):  # the second cut is right after the pending move of the first
+        cut(moves)
+        model = network(seed)
+        with pytest.raises(KeyboardInterrupt):
+            save(model, description(model, val_accuracy=seed / 10), saved)
+    monkeypatch.undo()
+    assert read_description(saved).metrics == {"val_accuracy": 0.1}
+    assert torch.equal(load(saved).conv_stem.weight, network(1).conv_stem.weight)
 
 
 def test_a_save_that_cannot_write_loses_nothing(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -112,7 +113,7 @@ WRONG = {
     "train nope-nlp-1222": "'nope' at position 0 is not a backbone",
     "train resnet18-nlq-1222": "did you mean 'nlp'",
     "train resnet18-nlp-122": "4 digits from 1 to 9",
-    "train resnet18-nlp_headfx2-1222": "did you mean 'headfix'",
+    "train resnet18-nlp_headfx2-1222": "did you mean 'headfixN'",
     "train dyresnet18-skip-1222": "dynamic convolution",
     "train": "required: architecture",
     f"train {STRING} --epochs x": "epochs: expected int. Got value: x",
@@ -123,7 +124,7 @@ WRONG = {
     f"train {STRING} --data folder:nowhere": "nowhere does not exist",
     f"train {STRING} --data folder": "folder:PATH",
     f"train {STRING} --data npz:nowhere.npz": "nowhere.npz",
-    f"train {STRING} --image-size 8": "image_size has to be large enough",
+    f"train {STRING} --image-size 8": "image_size has to suit",
     f"train {STRING} --accelerator abacus": "abacus",
     f"train {STRING} --output /dev/null/run": "/dev/null/run",
     "train --config nowhere.yaml": "nowhere.yaml",
@@ -154,6 +155,37 @@ def test_a_broken_image_is_named(checkpoint: Path, tmp_path: Path, capsys: Captu
     (tmp_path / "broken.png").write_bytes(b"no image")
     assert main(["predict", str(checkpoint), str(tmp_path / "broken.png")]) == 2
     assert "broken.png" in capsys.readouterr().err
+
+
+def test_an_image_of_16_bits_is_refused_as_in_training(checkpoint: Path, tmp_path: Path, capsys: Captured) -> None:
+    Image.new("I;16", (40, 40), 30000).save(tmp_path / "deep.png")
+    assert main(["predict", str(checkpoint), str(tmp_path / "deep.png")]) == 2
+    assert "more than 8 bits" in capsys.readouterr().err
+
+
+def test_names_with_brackets_are_shown_as_they_are(checkpoint: Path, tmp_path: Path, capsys: Captured) -> None:
+    file = tmp_path / "[old]" / "a[/b].png"
+    file.parent.mkdir(parents=True)
+    Image.new("RGB", (40, 40)).save(file)
+    assert main(["predict", str(checkpoint), str(file)]) == 0
+    assert "[old]" in "".join(capsys.readouterr().out.split())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(photos: Path, tmp_path: Path, capsys: Captured) -> None:
+    words = ["train", STRING, "--data", f"folder:{photos}", "--image-size", "32", "--width", "0.125", "--epochs", "2"]
+    run = [*words, "--workers", "0", "--no-progress", "--lr", "1e30", "--batch-size", "8", "--warmup-epochs", "0"]
+    assert main([*run, "--output", str(tmp_path / "run")]) == 2
+    assert "not finite" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "model.json").exists()
+
+
+def test_overwriting_leaves_nothing_of_the_earlier_run(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(checkpoint, folder)
+    words = ["train", STRING, "--data", f"folder:{photos}", "--image-size", "32", "--width", "0.125", "--epochs", "1"]
+    assert main([*words, "--workers", "0", "--no-progress", "--output", str(folder), "--overwrite"]) == 0
+    assert len(json.loads((folder / "results.json").read_text())["history"]) == 1
+    assert len(list((folder / "logs" / "tensorboard").glob("events*"))) == 1
 
 
 def test_debug_shows_the_traceback() -> None:

@@ -1,5 +1,6 @@
 """Networks from strings: as published, at other widths, and their features."""
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -112,6 +113,27 @@ def test_a_network_compiles_without_a_graph_break(text: str) -> None:
     with torch.no_grad():
         compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=False)
         torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("text", ["resnet18d-maxp-1222", "resnet18d-skip-1222", "resnet34-lip-2222"])
+def test_timm_networks_follow_their_string(text: str) -> None:
+    model = create_model(text, num_classes=10).eval()
+    with torch.no_grad():
+        assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("text", ["resnetblur50-maxp-1222", "mobilenetv4_conv_blur_medium-maxp-12221"])
+def test_timm_networks_that_stride_in_other_ways_are_refused(text: str) -> None:
+    with pytest.raises(SpecError, match="stride by convolutions and pools alone"):
+        create_model(text)
+
+
+def test_features_can_be_copied() -> None:
+    features = create_model("resnet18-maxp-1222", width=0.25, features_only=True).eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for a, b in zip(copy.deepcopy(features)(x), features(x), strict=True):
+            assert torch.equal(a, b)
 
 
 def test_dynamic_convolution_is_refused_for_now() -> None:

@@ -112,7 +112,8 @@ def test_the_scores_are_never_stored(side: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding", "patch"), [(2, None, 0, 2), (2, 2, 0, 4), (4, 4, 0, 4), (1, 1, 0, 1), (2, 4, 0, 4)]
+    ("kernel", "stride", "padding", "patch"),
+    [(2, None, 0, 2), (2, 2, 0, 4), (4, 4, 0, 4), (1, 1, 0, 1), (2, 4, 0, 4), (1, 2, 0, 1), (2, 6, 0, 4), (3, 9, 0, 6)],
 )
 def test_refuses_to_be_average_pooling(kernel: int, stride: int | None, padding: int, patch: int) -> None:
     with pytest.raises(ValueError, match=r"average pooling.*normalize=False.*smaller patch_size.*larger stride"):
@@ -180,6 +181,20 @@ def test_weight_map_lies_between_1_and_e_and_keeps_the_shape() -> None:
     assert ((w > 1) & (w < math.e)).all()
     assert torch.equal(w, pool.weight_map(x.unsqueeze(0))[0])
     assert torch.equal(w[:, ::2, ::2], w[:, 1::2, 1::2])  # one weight a patch
+
+
+def test_weight_map_leaves_the_statistics_of_training_alone() -> None:
+    pool = SelfAttentivePool2d(8, 2)
+    state = {key: value.clone() for key, value in pool.state_dict().items()}
+    pool.weight_map(torch.randn(2, 8, 8, 8))
+    assert pool.training
+    assert all(torch.equal(value, state[key]) for key, value in pool.state_dict().items())
+
+
+def test_weights_of_either_sign_are_not_divided_by() -> None:
+    with pytest.raises(ValueError, match="normalize has to be False"):
+        SelfAttentivePool2d(8, 2, sigmoid=False, exp=False)
+    SelfAttentivePool2d(8, 2, sigmoid=False, exp=False, normalize=False)
 
 
 @pytest.mark.parametrize(

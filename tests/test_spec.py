@@ -180,7 +180,7 @@ def test_stages_that_are_average_pooling_warn() -> None:
         ("vit_tiny_patch16_224-nlp-1222", "vit_tiny_patch16_224", 0, "stages"),
         ("resnet18-nlq-1222", "nlq", 9, "did you mean 'nlp'"),
         ("resnet18-gaussian-1222", "gaussian", 9, "did you mean 'gaussian_pool'"),
-        ("resnet18-nlp_hedfix2-1222", "hedfix2", 13, "did you mean 'headfix'"),
+        ("resnet18-nlp_hedfix2-1222", "hedfix2", 13, "did you mean 'headfixN'"),
         ("resnet18-nlp_headfix0-1222", "headfix0", 13, "not an option"),
         ("resnet18-nlp_headfix-1222", "headfix", 13, "not an option"),
         ("resnet18-nlp_nowin_nowin-1222", "nowin", 19, "given twice"),

@@ -150,6 +150,68 @@ def test_mistakes_are_named_and_leave_the_network_as_it_was(arguments: dict[str,
     assert str(model) == before
 
 
+def test_a_network_that_needs_its_sizes_is_refused_and_left_as_it_was() -> None:
+    dqn = nn.Sequential(nn.Conv2d(4, 8, 8, 4), nn.ReLU(), nn.Conv2d(8, 8, 4, 2), nn.Flatten(), nn.Linear(8 * 9 * 9, 2))
+    before = str(dqn)
+    with pytest.raises(ValueError, match="need the sizes they had"):
+        replace_downsampling_(dqn, "maxp", input_size=(84, 84))
+    assert str(dqn) == before
+
+
+def test_a_factory_that_fails_at_the_second_site_changes_nothing() -> None:
+    def factory(channels: int, stride: int, *, ceil_mode: bool) -> nn.Module:
+        if channels > 8:
+            raise RuntimeError("no")
+        return nn.MaxPool2d(stride, ceil_mode=ceil_mode)
+
+    model = hand_written()
+    before = str(model)
+    with pytest.raises(RuntimeError, match="no"):
+        replace_downsampling_(model, factory)
+    assert str(model) == before
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "googlenet", "squeezenet1_1", "shufflenet_v2_x0_5", "regnet_x_400mf"])
+def test_other_networks_run_as_before_or_are_refused(name: str) -> None:
+    model = getattr(torchvision.models, name)(
+        weights=None, **({"init_weights": False} if name in ("inception_v3", "googlenet") else {})
+    )
+    size = (139, 139)
+    with torch.no_grad():
+        shape = model.eval()(torch.zeros(1, 3, *size)).shape
+    before = str(model)
+    try:
+        replace_downsampling_(model, "lip", input_size=size)
+    except ValueError:
+        assert str(model) == before
+    with torch.no_grad():
+        assert model(torch.zeros(1, 3, *size)).shape == shape
+
+
+def test_the_image_is_known_by_the_input_and_not_by_its_size() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 12, 3, 2, 1), nn.PixelShuffle(2), nn.Upsample(scale_factor=8)
+    )
+    (replaced,) = replace_downsampling_(model, "lip", input_size=(32, 32))
+    assert (replaced.site, replaced.channels) == ("1", 8)
+
+
+def test_even_kernels_keep_their_size_and_other_paddings_are_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 4, 2, 1, padding_mode="circular"))
+    with pytest.raises(ValueError, match="1 has to have zero padding"):
+        replace_downsampling_(model, "lip", input_size=(32, 32))
+    even = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 2, 2))
+    replace_downsampling_(even, "lip", input_size=(32, 32))
+    assert even(torch.zeros(2, 3, 32, 32)).shape == (2, 8, 16, 16)
+
+
+def test_a_size_that_the_network_does_not_run_on_is_named() -> None:
+    lenet = nn.Sequential(nn.Conv2d(1, 6, 5), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(6 * 14 * 14, 10))
+    with pytest.raises(ValueError, match="input_size has to be one that the network runs on"):
+        replace_downsampling_(lenet, "lip")
+    assert len(replace_downsampling_(lenet, "lip", input_size=(32, 32))) == 1
+
+
 def test_a_network_without_downsampling_or_convolutions() -> None:
     with pytest.raises(ValueError, match="there is none"):
         replace_downsampling_(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)), "lip")

@@ -108,7 +108,7 @@ def _command(function: Callable[..., Any]) -> ArgumentParser:
     switches = {name: p.default for name, p in parameters.items() if p.annotation is bool}
     parser.add_function_arguments(function, as_positional=True, fail_untyped=True, skip={*several, *switches})
     for name in several:
-        parser.add_argument(name, nargs="+", help=helps[name])
+        parser.add_argument(name, nargs="+", type=str, help=helps[name])
     for name, default in switches.items():
         parser.add_argument(f"--{name}", action=ActionYesNo(no_prefix="no_"), default=default, help=helps[name])
     return parser
@@ -128,7 +128,12 @@ def _one_line(error: Exception) -> str:
     text = re.sub(r"""Parser key "([\w.]+)":""", r"\1:", str(error))
     text = re.sub(rf"\b(?:{'|'.join(VERBS)})\.(?=\w)", "", text)  # jsonargparse writes train.output
     text = re.sub(r"Expected an? (?:<class '([\w.]+)'>|typing\.)", lambda match: f"expected {match[1] or ''}", text)
-    return " ".join(text.split())
+    union = re.search(r"(.*?)Does not validate.*?Subtypes: \[(.*)\]\s+Errors.*Given value: (.*)", text, re.DOTALL)
+    if union:
+        types = re.sub(r"<class '(\w+)'>|typing\.", lambda match: match[1] or "", union[2]).replace("NoneType", "null")
+        text = f"{union[1]} expected one of {types}. Got value: {union[3]}"
+    verb = re.search(r"invalid choice: '(\w+)' \(choose from", text)
+    return " ".join(text.split()) + (did_you_mean(verb[1], VERBS) if verb else "")
 
 
 def _say(text: str, code: int) -> int:

@@ -47,9 +47,9 @@ class PoolSpec:
         for option, present in used.items():
             takes = POOLS[self.method].takes(OPTIONS[option])
             require(takes or not present, option, f"left out: {self.method!r} has no {OPTIONS[option]}", option)
-        require(self.heads is None or self.heads >= 1, "heads", "positive", self.heads)
-        digits = self.patches is None or (self.reduced and all(0 <= p <= 9 for p in self.patches))
-        require(digits, "patches", "digits, with reduced=True", self.patches)
+        require(self.heads is None or 1 <= self.heads <= 9999, "heads", "from 1 to 9999", self.heads)
+        digits = self.patches is None or (self.reduced and self.patches and all(0 <= p <= 9 for p in self.patches))
+        require(bool(digits), "patches", "digits, with reduced=True", self.patches)
 
     def __str__(self) -> str:
         heads = "" if self.heads is None else f"_headfix{self.heads}"
@@ -117,7 +117,8 @@ def _parse_option(option: str, position: int, method: str) -> dict[str, Any]:
     match = re.fullmatch("(headfix(?=[1-9])|nowin$|reduced)([0-9]{0,15})", option)
     name, value = match.groups() if match else ("", "")
     if name not in known:
-        hint = did_you_mean(option, known) if known else " (it has none)"
+        written = [name.replace("headfix", "headfixN") for name in known]
+        hint = did_you_mean(option, written) if known else " (it has none)"
         raise SpecError(f"is not an option of {method!r}{hint}", option, position)
     if name == "headfix":
         return {"heads": int(value)}

@@ -11,6 +11,7 @@ from torchvision.datasets.folder import (
     make_dataset,
 )
 
+from attnpool.data.images import read_image
 from attnpool.data.source import DataError, Source
 from attnpool.data.split import stratified_split
 from attnpool.registry import SOURCES
@@ -32,13 +33,7 @@ class FolderImages(Dataset[tuple[Image.Image, int]]):
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         file, label = self.samples[index]
-        try:
-            with Image.open(file) as image:
-                if image.mode.startswith(("I", "F")):  # Pillow would clip the values at 255
-                    raise ValueError(f"more than 8 bits a channel (mode {image.mode})")
-                return image.convert("RGB"), label
-        except Exception as error:  # Pillow's decoders raise errors of many types
-            raise DataError(f"cannot read the image {file}: {type(error).__name__}: {error}") from error
+        return read_image(file), label
 
 
 @SOURCES.register("folder")
@@ -70,9 +65,8 @@ def folder(path: str) -> Source:
         splits = {name: _samples(root / name, classes) for name in names}
     images = {name: FolderImages(samples) for name, samples in splits.items()}
     test = images.pop("test" if "test" in images else "val")
-    return Source(
-        f"folder:{path}", images["train"], test, classes, 3, IMAGENET_MEAN, IMAGENET_STD, val=images.get("val")
-    )
+    name = f"folder:{root.resolve()}"
+    return Source(name, images["train"], test, classes, 3, IMAGENET_MEAN, IMAGENET_STD, val=images.get("val"))
 
 
 def _what(path: Path) -> str:

@@ -37,7 +37,7 @@ def npz(path: str) -> Source:
         _check_labels(f"{file}: {key}", images.targets, classes)
     mean, std = pixel_statistics(train.images)
     size = (train.images.shape[1], train.images.shape[2])
-    return Source(f"npz:{path}", train, test, classes, train.channels, mean, std, image_size=size)
+    return Source(f"npz:{file.resolve()}", train, test, classes, train.channels, mean, std, image_size=size)
 
 
 def _what(path: Path) -> str:

@@ -72,4 +72,6 @@ def open_source(text: str) -> Source:
     if bool(colon) != bool(parameters) or (parameters and not argument):
         raise DataError(f"data source {name} has to be written {':'.join([name, *parameters])}, but got {text!r}")
     source: Source = entry(argument) if parameters else entry()
+    if len(source.classes) < 2:
+        raise DataError(f"data has to have at least 2 classes, but {text} has {len(source.classes)}")
     return source

@@ -1,9 +1,7 @@
 """Checkpoints of a training run: the last epoch's and the best one's, each written whole or not at all."""
 
-import signal
+import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,6 @@ from typing import Any
 import pytorch_lightning as pl
 
 from attnpool.models.checkpoint import Description, save
-
-
-class TrainingStoppedError(KeyboardInterrupt):
-    """Ctrl-C during training; the message says where the last finished epoch is."""
 
 
 class Keeper(pl.Callback):
@@ -41,6 +35,8 @@ class Keeper(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         epoch = trainer.current_epoch + 1
+        if not math.isfinite(metrics["train_loss"]):
+            raise ValueError(f"the loss is not finite after epoch {epoch}, a lower lr may help; {self.kept()}")
         self.history.append({"epoch": epoch, "seconds": time.perf_counter() - self._started, **metrics})
         best = max(row["val_accuracy"] for row in self.history[:-1]) if len(self.history) > 1 else -1.0
         if not trainer.is_global_zero:
@@ -51,18 +47,7 @@ class Keeper(pl.Callback):
             save(pl_module.model, description, self.output)
             self.best_epoch = epoch
 
-
-@contextmanager
-def stopping_cleanly(trainer: pl.Trainer, keeper: Keeper) -> Iterator[None]:
-    """Turn Lightning's exit after Ctrl-C into an error that says where the last finished epoch is."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit) as error:
-        if isinstance(error, SystemExit) and not trainer.interrupted:
-            raise
-        epoch = len(keeper.history)
-        kept = f"the checkpoint of epoch {epoch} is in {keeper.output / 'last'}" if epoch else "no epoch was finished"
-        raise TrainingStoppedError(f"stopped; {kept}") from None
-    finally:
-        signal.signal(signal.SIGINT, handler)  # Lightning leaves Ctrl-C ignored
+    def kept(self) -> str:
+        """Where the last finished epoch is, in words."""
+        epoch = len(self.history)
+        return f"the checkpoint of epoch {epoch} is in {self.output / 'last'}" if epoch else "no epoch was finished"

@@ -1,9 +1,11 @@
 """Lightning's trainer as every verb sets it up, and the test that training and evaluation share."""
 
+import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -45,13 +47,37 @@ class EpochProgress(RichProgressBar):
         return {"val": f"{float(values['val_accuracy']):.1%}"}
 
 
+def make_folder(output: str | Path) -> Path:
+    """The folder for what a job writes, made if need be; `ValueError` names `output` if it cannot be."""
+    folder = Path(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"output has to be a folder, but {folder} cannot be made: {error.strerror}") from error
+    return folder
+
+
+@contextmanager
+def stopping_cleanly(trainer: pl.Trainer, kept: Callable[[], str]) -> Iterator[None]:
+    """Turn Lightning's exit after Ctrl-C into a `KeyboardInterrupt` that says what was `kept`."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, SystemExit) and not trainer.interrupted:
+            raise
+        raise KeyboardInterrupt(f"stopped; {kept()}") from None
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning leaves Ctrl-C ignored
+
+
 def make_trainer(
     accelerator: str, progress: bool, callbacks: list[pl.Callback] | None = None, **options: Any
 ) -> pl.Trainer:
     """A Lightning trainer that writes no checkpoints of its own; `options` are the trainer's."""
     return pl.Trainer(
         accelerator=accelerator,
-        callbacks=[*(callbacks or []), *([EpochProgress()] if progress else [])],
+        callbacks=[*(callbacks or []), *([EpochProgress(console_kwargs={"stderr": True})] if progress else [])],
         enable_progress_bar=progress,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -66,7 +92,9 @@ def run_test(model: Any, batches: Batches, accelerator: str = "auto", progress: 
     """Every metric of `TestReport`, of a network on the batches of a test split."""
     classifier = Classifier(model, model.spec.num_classes)
     with seeded(0):
-        make_trainer(accelerator, progress, logger=False).test(classifier, batches, verbose=False)
+        trainer = make_trainer(accelerator, progress, logger=False)
+        with stopping_cleanly(trainer, lambda: "the test was not finished, the checkpoint is as it was"):
+            trainer.test(classifier, batches, verbose=False)
     values = classifier.test_metrics.compute()
     confusion = values["confusion"].tolist()
     return TestReport(

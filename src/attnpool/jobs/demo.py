@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from rich.markup import escape
 from rich.table import Table
 
 from attnpool.data.preprocessing import Preprocessing
@@ -36,7 +37,7 @@ class DemoResult:
             "parameters",
             "training",
             title="Fashion-MNIST, 32 x 32",
-            caption=f"picture: {self.picture}",
+            caption=escape(f"picture: {self.picture}"),
         )
         for method, result in self.results.items():
             table.add_row(method, f"{result.test_accuracy:.1%}", f"{result.params:,}", f"{result.seconds:.0f} s")

@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from attnpool.data.loaders import make_loaders
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import DataError, open_source
 from attnpool.jobs._figures import confusion_figure
-from attnpool.jobs._trainer import TestReport, run_test
+from attnpool.jobs._trainer import TestReport, make_folder, run_test
 from attnpool.models.checkpoint import load
 
 
@@ -34,15 +35,15 @@ class Evaluation:
     picture: str
 
     def __rich__(self) -> Table:
-        table = Table(title=f"{self.checkpoint} on {self.data}", show_header=False)
+        table = Table("", Column(overflow="fold"), title=escape(f"{self.checkpoint} on {self.data}"), show_header=False)
         table.add_row("images", f"{self.report.images:,}")
         table.add_row("top-1 accuracy", f"{self.report.top1:.2%}")
         table.add_row("top-5 accuracy", f"{self.report.top5:.2%}")
         table.add_row("loss", f"{self.report.loss:.4f}", end_section=True)
         for name, accuracy in zip(self.classes, self.report.per_class, strict=True):
-            table.add_row(name, f"{accuracy:.2%}")
+            table.add_row(escape(name), f"{accuracy:.2%}")
         table.add_section()
-        table.add_row("confusion matrix", self.picture)
+        table.add_row("confusion matrix", escape(self.picture))
         return table
 
 
@@ -81,9 +82,8 @@ def evaluate(
         odd = sorted({*source.classes} ^ {*about.classes}) or list(source.classes)
         raise DataError(f"data has to have the classes of {checkpoint}, in their order, but these differ: {odd}")
     loaders = make_loaders(source, Preprocessing.from_dict(about.preprocessing), batch_size=batch_size, workers=workers)
+    folder = make_folder(output or Path(checkpoint) / "evaluation")
     report = run_test(model, loaders.test, accelerator, progress)
-    folder = Path(output) if output else Path(checkpoint) / "evaluation"
-    folder.mkdir(parents=True, exist_ok=True)
     picture = folder / "confusion.png"
     confusion_figure(report.confusion, source.classes).savefig(picture)
     result = Evaluation(str(checkpoint), source.name, source.classes, report, str(picture))

@@ -1,15 +1,14 @@
 """`attnpool predict`: the likeliest classes of images."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
+from attnpool.data.images import read_image
 from attnpool.data.preprocessing import Preprocessing
-from attnpool.data.source import DataError
 from attnpool.models.checkpoint import load
 
 
@@ -20,10 +19,10 @@ class Predictions:
     images: dict[str, list[tuple[str, float]]]
 
     def __rich__(self) -> Table:
-        table = Table("image", "class", "probability")
+        table = Table(Column("image", overflow="fold"), "class", "probability")
         for image, classes in self.images.items():
             for i, (name, probability) in enumerate(classes):
-                table.add_row(image if i == 0 else "", name, f"{probability:.2%}")
+                table.add_row(escape(image) if i == 0 else "", escape(name), f"{probability:.2%}")
             table.add_section()
         return table
 
@@ -49,17 +48,7 @@ def predict(checkpoint: str, images: list[str], *, top: int = 3) -> Predictions:
     found = {}
     for path in images:
         with torch.inference_mode():
-            likely = model(transform(_open(Path(path))).unsqueeze(0)).softmax(1)[0].topk(min(top, len(classes)))
+            likely = model(transform(read_image(path)).unsqueeze(0)).softmax(1)[0].topk(min(top, len(classes)))
         values = zip(likely.indices.tolist(), likely.values.tolist(), strict=True)
         found[str(path)] = [(classes[index], value) for index, value in values]
     return Predictions(found)
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise DataError(f"images have to be files, but {path} does not exist") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DataError(f"images have to be readable, but {path} is not: {error}") from error

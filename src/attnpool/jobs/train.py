@@ -1,25 +1,28 @@
 """`attnpool train`: from an architecture string to a trained, measured checkpoint."""
 
 import json
+import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import yaml
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 from torch import nn
 
 from attnpool.data.loaders import Batches, make_loaders
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import open_source
 from attnpool.jobs._classifier import Classifier, OptimizerName, Recipe, ScheduleName
-from attnpool.jobs._keeper import Keeper, stopping_cleanly
-from attnpool.jobs._trainer import make_trainer, run_test, seeded
+from attnpool.jobs._keeper import Keeper
+from attnpool.jobs._trainer import make_folder, make_trainer, run_test, seeded, stopping_cleanly
 from attnpool.models.build import build
-from attnpool.models.checkpoint import DESCRIPTION, Description, load, save
+from attnpool.models.checkpoint import DESCRIPTION, WEIGHTS, Description, load, save
 from attnpool.models.sites import trace_shapes
 from attnpool.spec import parse
 
@@ -51,13 +54,13 @@ class TrainResult:
     history: list[dict[str, float]]
 
     def __rich__(self) -> Table:
-        table = Table(title=self.architecture, show_header=False)
+        table = Table("", Column(overflow="fold"), title=self.architecture, show_header=False)
         table.add_row("test accuracy", f"{self.test_accuracy:.2%}")
         table.add_row("test loss", f"{self.test_loss:.4f}")
         table.add_row("validation accuracy", f"{self.val_accuracy:.2%} (best, epoch {self.best_epoch})")
         table.add_row("parameters", f"{self.params:,}")
         table.add_row("training", f"{self.seconds:.1f} s")
-        table.add_row("checkpoint", self.output)
+        table.add_row("checkpoint", escape(self.output))
         return table
 
 
@@ -122,12 +125,11 @@ def train(
     Raises:
         ValueError: for an argument that breaks its rule, a string or data that cannot be used.
         FileExistsError: if the output folder holds a result and `overwrite` is false.
-        TrainingStoppedError: on Ctrl-C.
+        KeyboardInterrupt: on Ctrl-C; the message says where the last finished epoch is.
     """
     arguments = dict(locals())
     recipe = Recipe(optimizer, lr, momentum, weight_decay, schedule, warmup_epochs, label_smoothing)
-    if epochs < 1:
-        raise ValueError(f"epochs has to be positive, but got {epochs}")
+    _check_run(epochs, seed, precision)
     spec = parse(architecture)  # first of all, since it is the likeliest mistake and costs nothing
     source = open_source(data)
     size = source.image_size if image_size is None else (image_size, image_size)
@@ -154,7 +156,7 @@ def train(
         spec,
         source.classes,
         preprocessing.to_dict(),
-        training={"data": data, "seed": seed},
+        training={"data": source.name, "seed": seed},
         versions={name: version(name) for name in ("attnpool", "torch", "torchvision", "timm")},
     )
     folder = Path(output or f"runs/{architecture}")
@@ -172,7 +174,7 @@ def train(
         )
         _claim(folder, arguments)
         started = time.perf_counter()
-        with stopping_cleanly(trainer, keeper):
+        with stopping_cleanly(trainer, keeper.kept):
             trainer.fit(Classifier(model, spec.num_classes, recipe), loaders.train, loaders.val)
         seconds = time.perf_counter() - started
     return _conclude(folder, keeper, loaders.test, accelerator, seconds)
@@ -182,15 +184,28 @@ def _check_size(model: nn.Module, size: tuple[int, int]) -> None:
     """Refuse images that would be shrunk to nothing, before anything is written."""
     try:
         trace_shapes(model, size)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"image_size has to be large enough for {model.spec}, but got {size}: {error}") from error
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"image_size has to suit {model.spec}, but got {size}: {error}") from error
+
+
+def _check_run(epochs: int, seed: int, precision: str) -> None:
+    if epochs < 1:
+        raise ValueError(f"epochs has to be positive, but got {epochs}")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed has to be at least 0 and below 2^63, but got {seed}")
+    if precision == "16-mixed" and not torch.cuda.is_available():
+        raise ValueError("precision has to be 32-true or bf16-mixed without a GPU, but got 16-mixed")
 
 
 def _claim(folder: Path, arguments: dict[str, Any]) -> None:
-    """Make the output folder and write the arguments into it, unless it holds a result that may not be replaced."""
+    """Make the output folder and write the arguments into it; what an earlier run left goes only if it may."""
     if (folder / DESCRIPTION).exists() and not arguments["overwrite"]:
         raise FileExistsError(f"output has to be a new folder, but {folder} holds a checkpoint; or say --overwrite")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
+    for name in ("last", "logs", "evaluation"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (DESCRIPTION, WEIGHTS, "results.json"):
+        (folder / name).unlink(missing_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(arguments, sort_keys=False))
 
 

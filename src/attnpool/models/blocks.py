@@ -23,7 +23,7 @@ def set_stride_(net: nn.Module, block: str, striding: tuple[str, ...], stride: i
         ValueError: if the stride is above 1 and nothing in the block is known to stride.
     """
     module: Any = net.get_submodule(block)
-    if isinstance(module, BasicBlock | Bottleneck):
+    if isinstance(module, BasicBlock | Bottleneck) and _is_plain(module):
         _set_residual(module, stride, identity)
     elif hasattr(module, "conv_dw") and hasattr(module, "has_skip"):
         _set_inverted_residual(module, stride, identity)
@@ -35,6 +35,12 @@ def set_stride_(net: nn.Module, block: str, striding: tuple[str, ...], stride: i
             restride_(net, path, stride)
     else:
         raise ValueError(f"a digit above 1 has to meet a convolution that can stride, but {block} has none; use a pool")
+
+
+def _is_plain(block: Any) -> bool:
+    """Whether its convolutions do the striding: no anti-aliasing, no average pool in the shortcut."""
+    shortcut_strides = block.downsample is None or isinstance(block.downsample[0], nn.Conv2d)
+    return shortcut_strides and isinstance(block.aa, nn.Identity | None)
 
 
 def _set_residual(block: Any, stride: int, identity: bool) -> None:

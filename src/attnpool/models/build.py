@@ -8,6 +8,7 @@ from torch import nn
 from attnpool.models.blocks import set_stride_
 from attnpool.models.features import StageFeatures, StageOutput
 from attnpool.models.sites import POOLING, Shapes, find_sites, trace_shapes
+from attnpool.models.stages import BACKBONES
 from attnpool.models.surgery import blocks_of, insert_, restride_, unstride_
 from attnpool.poolspec import SpecError, StagePool
 from attnpool.registry import POOLS
@@ -72,7 +73,24 @@ def build(spec: ModelSpec, *, pretrained: bool = False) -> nn.Module:
     if spec.prepool_stride is not None:
         _set_stem_(net, stages[0], stem, spec.prepool_stride, spec.stem_pool(), shapes)
     net.spec, net.stage_outputs = spec, tuple(outputs)
+    if spec.backbone not in BACKBONES:  # ours are known to follow
+        _check_reductions(net)
     return net
+
+
+def _check_reductions(net: Any) -> None:
+    """Refuse a timm network that does not shrink as its string says: it strides in ways that we do not know."""
+    smallest = max(stage.reduction for stage in net.stage_outputs)
+    side = min(512, max(TRACE_SIZE[0], 2 * smallest))
+    try:
+        shapes = trace_shapes(net, (side, side))
+        wrong = [s.path for s in net.stage_outputs if abs(shapes[s.path][1][-1] - side / s.reduction) > 1]
+    except (RuntimeError, KeyError, AssertionError):
+        wrong = [stage.path for stage in net.stage_outputs]
+    if wrong:
+        raise SpecError(
+            f"backbone has to stride by convolutions and pools alone, but {net.spec} does not at {wrong[0]}"
+        )
 
 
 def _set_stage_(

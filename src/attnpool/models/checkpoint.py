@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,14 @@ def save(model: nn.Module, description: Description, path: str | Path) -> None:
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
+    _finish_pending(folder)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     weights = folder / f"{WEIGHTS}.new"
     weights.write_bytes(safetensors.torch.save(state))
     values = json.loads(json.dumps(_to_json(description)))  # as it will be read: tuples are lists
     values["checksum"] = _checksum(values, _digest(weights))
     journal = folder / JOURNAL
-    journal.write_text(json.dumps(values, indent=2) + "\n")
+    journal.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
     for written in (weights, journal):
         _flush(written)
     os.replace(weights, folder / WEIGHTS)
@@ -119,6 +121,19 @@ def read_description(path: str | Path) -> Description:
     )
 
 
+def _finish_pending(folder: Path) -> None:
+    """Make the second move of a save that was cut off between its two."""
+    weights, journal = folder / WEIGHTS, folder / JOURNAL
+    if not (weights.is_file() and journal.is_file()):
+        return
+    try:
+        values = _read_json(journal)
+    except CheckpointError:
+        return  # cut off earlier: the old pair is whole
+    if values["checksum"] == _checksum(values, _digest(weights)):
+        os.replace(journal, folder / DESCRIPTION)
+
+
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text())
@@ -141,7 +156,9 @@ def _from_json(values: dict[str, Any], file: Path) -> Description:
     known = {f.name for f in fields(Description)}
     spec: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["spec"].items()}
     try:
-        parsed = parse(spec.pop("architecture"), **spec)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of average pooling: said when it was made
+            parsed = parse(spec.pop("architecture"), **spec)
         rest = {k: v for k, v in values.items() if k in known - {"spec", "classes"}}
         return Description(parsed, tuple(values["classes"]), **rest)
     except (KeyError, TypeError, SpecError) as error:

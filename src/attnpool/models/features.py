@@ -35,19 +35,18 @@ class StageFeatures(nn.Module):
         self.net = net
         self.channels = [stage.channels for stage in net.stage_outputs]
         self.reductions = [stage.reduction for stage in net.stage_outputs]
-        self._maps: dict[str, Tensor] = {}
-        for stage in net.stage_outputs:
-            net.get_submodule(stage.path).register_forward_hook(self._keep(stage.path))
-
-    def _keep(self, path: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> None:
-            self._maps[path] = output
-
-        return hook
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        self._maps.clear()
-        self.net.forward_features(x)
-        maps = [self._maps[stage.path] for stage in self.net.stage_outputs]
-        self._maps.clear()
-        return maps
+        maps: dict[str, Tensor] = {}
+
+        def keep(path: str) -> Callable[..., None]:
+            return lambda _module, _inputs, output: maps.__setitem__(path, output)
+
+        paths = [stage.path for stage in self.net.stage_outputs]
+        handles = [self.net.get_submodule(path).register_forward_hook(keep(path)) for path in paths]
+        try:
+            self.net.forward_features(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [maps[path] for path in paths]

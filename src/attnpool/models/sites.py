@@ -78,7 +78,7 @@ def device_and_dtype(model: nn.Module) -> dict[str, Any]:
 
 def find_sites(model: nn.Module, shapes: Shapes) -> list[Site]:
     """The downsampling sites of a network whose shapes are `trace_shapes(model, ...)`, in the order they run."""
-    image = max((given for given, _ in shapes.values()), key=lambda shape: shape[-2:].numel())
+    image = shapes[""][0] if "" in shapes else next(iter(shapes.values()))[0]
     groups: dict[str, list[str]] = {}
     for path, (given, made) in shapes.items():
         module = model.get_submodule(path)
@@ -86,6 +86,8 @@ def find_sites(model: nn.Module, shapes: Shapes) -> list[Site]:
             groups.setdefault(_enclosing(model, path, shapes)[0], []).append(path)
     sites = []
     for block, striding in groups.items():
+        if any(block.startswith(f"{other}.") for other in groups):
+            continue  # part of a block that shrinks as a whole
         first = model.get_submodule(striding[0])
         name = striding[0] if len(striding) == 1 and isinstance(first, POOLING) else block
         stage = _enclosing(model, name, shapes)[1]

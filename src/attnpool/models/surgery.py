@@ -1,9 +1,10 @@
 """Surgery on any network: set its downsampling sites to stride 1 and put a pool there, in place."""
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from timm.layers import Conv2dSame
 from torch import nn
@@ -14,6 +15,7 @@ from attnpool.poolspec import SpecError, parse_pool
 from attnpool.registry import POOLS
 
 PoolFactory = Callable[..., nn.Module]
+_Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,17 @@ def replace_downsampling_(
     """Replace strided convolutions and pools of a network by `pool`, in place.
 
     Each site is set to stride 1 and keeps its weights; the pool is inserted before or after it with the same stride,
-    and rounds an odd side as the site did. A pooling layer is replaced itself. The network is run once, in eval mode
-    and without gradients, on zeros of `input_size`, to see its shapes. What a `forward` does by function calls
-    (`F.max_pool2d`) cannot be seen.
+    and rounds an odd side as a padded site did. A pooling layer is replaced itself. The network is run, in eval mode
+    and without gradients, on zeros of `input_size`, to see its shapes; the change is tried on a copy first, and made
+    only if the copy runs and its output has the same shape. What a `forward` does by function calls (`F.max_pool2d`)
+    cannot be seen, nor strides that differ along the two sides.
 
     Args:
         model: Any network of 2-d convolutions on one image tensor: torchvision, timm, or your own.
         pool: A POOL token such as "nlp_headfix2", or a factory called as `pool(channels, stride, ceil_mode=...)`: a
-            layer class of this library, or `functools.partial(SelfAttentivePool2d, patch_size=2)`.
-        where: Keeps the sites for which `where(name, module)` is true. Default: all but the convolution that reads
+            layer class of this library, or `functools.partial(SelfAttentivePool2d, patch_size=2, normalize=False)`.
+        where: Keeps the sites for which `where(name, module)` is true; where convolutions stride side by side (as in
+            a residual block), the site is the block around them. Default: all but the convolution that reads
             the image; that one too if there is no other.
         placement: "before" the site, "after_first" (right after it), or "end" (of the `nn.Sequential` around it).
             What reads the image always has its pool after it, and a pooling layer is replaced where it stands.
@@ -55,25 +59,49 @@ def replace_downsampling_(
         What was replaced, in the order of the network.
 
     Raises:
-        ValueError: if nothing matched, or for an unknown placement or POOL token.
+        ValueError: if nothing matched, for an unknown placement or POOL token, or if the changed network would fail;
+            the network is then as it was.
     """
     if placement not in PLACEMENTS:
         raise ValueError(f"placement has to be one of {', '.join(PLACEMENTS)}, but got {placement!r}")
     factory = _factory(pool) if isinstance(pool, str) else pool
-    shapes = trace_shapes(model, input_size)
+    shapes = _trace(model, input_size, f"input_size has to be one that the network runs on, but got {input_size}")
     sites = find_sites(model, shapes)
     chosen = _choose(model, sites, where)
     if not chosen:
         names = ", ".join(site.name for site in sites) or "there is none"
         raise ValueError(f"where has to match a downsampling site, but matched none (sites: {names})")
-    return [_replace_(model, site, factory, placement, shapes) for site in chosen]
+    pools = [_make_pool(model, site, factory, placement, shapes) for site in chosen]
+    trial = copy.deepcopy(model)  # nothing is changed unless the changed network runs as before
+    for site, layer in zip(chosen, pools, strict=True):
+        _replace_(trial, site, copy.deepcopy(layer), placement, shapes)
+    _check_trial(trial, shapes, input_size)
+    return [_replace_(model, site, layer, placement, shapes) for site, layer in zip(chosen, pools, strict=True)]
+
+
+def _trace(model: nn.Module, input_size: tuple[int, int], rule: str) -> Shapes:
+    """The shapes, or a `ValueError` that begins with the broken rule where the network cannot run."""
+    try:
+        return trace_shapes(model, input_size)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"{rule}: {str(error).partition(chr(10))[0]}") from error
+
+
+def _check_trial(trial: nn.Module, before: Shapes, input_size: tuple[int, int]) -> None:
+    """Refuse surgery after which the network fails, or gives another shape than it did."""
+    rule = "where has to leave out blocks that need the sizes they had, but the network would fail"
+    after = _trace(trial, input_size, rule)
+    if "" in before and before[""][1] != after[""][1]:
+        raise ValueError(f"{rule}: its output {tuple(before[''][1])} would become {tuple(after[''][1])}")
 
 
 def _factory(token: str) -> PoolFactory:
     """The factory of a POOL token, outside a string: no stages, so no patches by stage."""
     spec = parse_pool(token)
     if spec.reduced:
-        raise SpecError("reduced has to go with a backbone's stages; use functools.partial(..., patch_size=...)")
+        raise SpecError(
+            "reduced has to go with a backbone's stages; use functools.partial(SelfAttentivePool2d, patch_size=...)"
+        )
     heads = {} if spec.heads is None else {"num_heads": spec.heads}
     window = {} if spec.window_norm else {"normalize": False}
 
@@ -89,14 +117,23 @@ def _choose(model: nn.Module, sites: list[Site], where: Callable[[str, nn.Module
     return [site for site in sites if not site.reads_image] or sites
 
 
-def _replace_(model: nn.Module, site: Site, factory: PoolFactory, placement: str, shapes: Shapes) -> Replacement:
-    module = model.get_submodule(site.name)
-    after = placement != "before" or site.reads_image
-    anchor = blocks_of(model, site.stage)[-1] if placement == "end" else site.name
-    channels = shapes[anchor][1][1] if after else shapes[anchor][0][1]
+def _make_pool(model: nn.Module, site: Site, factory: PoolFactory, placement: str, shapes: Shapes) -> nn.Module:
+    anchor, after = _anchor(model, site, placement)
+    channels = shapes[anchor][1 if after else 0][1]
     pool = factory(channels, site.stride, ceil_mode=site.rounds_up)
-    pool.train(model.training).to(**device_and_dtype(model))
-    if isinstance(module, POOLING):
+    return pool.train(model.training).to(**device_and_dtype(model))
+
+
+def _anchor(model: nn.Module, site: Site, placement: str) -> tuple[str, bool]:
+    """The module beside which the pool of a site goes, and whether after it."""
+    anchor = blocks_of(model, site.stage)[-1] if placement == "end" else site.name
+    return anchor, placement != "before" or site.reads_image
+
+
+def _replace_(model: nn.Module, site: Site, pool: nn.Module, placement: str, shapes: Shapes) -> Replacement:
+    anchor, after = _anchor(model, site, placement)
+    channels = shapes[anchor][1 if after else 0][1]
+    if isinstance(model.get_submodule(site.name), POOLING):
         model.set_submodule(site.name, pool)
         return Replacement(site.name, site.name, channels, site.stride)
     for path in site.striding:
@@ -152,9 +189,14 @@ def unstride_(model: nn.Module, path: str) -> None:
     reach = tuple(d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True))
     fits = isinstance(module.padding, str) or all(2 * p == r for p, r in zip(module.padding, reach, strict=True))
     module.stride = (1, 1)
-    if not fits:  # an even kernel has no padding of its own that keeps the size: pad one side more
-        same = Conv2dSame(
-            module.in_channels, module.out_channels, module.kernel_size, 1, 0, module.dilation, module.groups
-        )
-        same.weight, same.bias = module.weight, module.bias
-        model.set_submodule(path, same)
+    if fits:
+        return
+    if module.padding_mode != "zeros":
+        raise ValueError(f"{path} has to have zero padding to run at stride 1, but has {module.padding_mode!r}")
+    if type(module) is not nn.Conv2d or "weight" not in module._parameters:  # e.g. weight-normed: it stays what it is
+        module.padding = "same"
+        return
+    kernel, dilation = cast(_Pair, module.kernel_size), cast(_Pair, module.dilation)
+    same = Conv2dSame(module.in_channels, module.out_channels, kernel, 1, 0, dilation, module.groups)
+    same.weight, same.bias = module.weight, module.bias
+    model.set_submodule(path, same.train(module.training))

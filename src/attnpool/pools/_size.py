@@ -1,5 +1,7 @@
 """Window sizes: (height, width) pairs, their checks, and the degenerate case of weights that cancel."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -58,4 +60,4 @@ def check_input(x: Tensor, channels: int) -> None:
 def window_inside_patch(kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], patch: int) -> bool:
     """Whether every window lies in one patch, so that a weight constant over the patch cancels in the window."""
     sides = zip(kernel, stride, padding, strict=True)
-    return all(k <= s and p == 0 and patch % s == 0 for k, s, p in sides)
+    return all(p == 0 and k <= math.gcd(s, patch) for k, s, p in sides)

@@ -75,10 +75,14 @@ class WeightedPool2d(nn.Module):
 
     @torch.no_grad()
     def weight_map(self, x: Tensor) -> Tensor:
-        """The weights at input resolution, for pictures: the shape of `x`, batched or not."""
+        """The weights in eval mode at input resolution, for pictures: the shape of `x`, batched or not."""
         check_input(x, self.channels)
         batch = x if x.ndim == 4 else x.unsqueeze(0)
-        w = F.interpolate(self.weight(batch), size=x.shape[-2:], mode="nearest")
+        training = self.training
+        try:
+            w = F.interpolate(self.eval().weight(batch), size=x.shape[-2:], mode="nearest")
+        finally:
+            self.train(training)
         return w if x.ndim == 4 else w.squeeze(0)
 
     def extra_repr(self) -> str:

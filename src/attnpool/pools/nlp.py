@@ -80,6 +80,8 @@ class SelfAttentivePool2d(WeightedPool2d):
     ) -> None:
         super().__init__(channels, kernel_size, stride, padding, ceil_mode, normalize=normalize)
         self.patch_size = positive("patch_size", patch_size)
+        if normalize and not (sigmoid or exp):
+            raise ValueError("normalize has to be False without sigmoid and exp: weights of either sign may cancel")
         if normalize and not (deformable or local):
             self._refuse_average_pooling()
         dim = embed_dim(channels, num_heads, embed_ratio)

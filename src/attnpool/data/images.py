@@ -1,0 +1,22 @@
+"""Reading one image file, for training and prediction alike."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from attnpool.data.source import DataError
+
+
+def read_image(file: str | Path) -> Image.Image:
+    """The image in `file` as RGB.
+
+    Raises:
+        DataError: naming the file, if it is missing, broken, or has more than 8 bits a channel (Pillow would clip).
+    """
+    try:
+        with Image.open(file) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"more than 8 bits a channel (mode {image.mode})")
+            return image.convert("RGB")
+    except Exception as error:  # Pillow's decoders raise errors of many types
+        raise DataError(f"cannot read the image {file}: {type(error).__name__}: {error}") from error
