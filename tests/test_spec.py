@@ -211,6 +211,11 @@ def test_a_wrong_string_says_what_where_and_what_would_be_right(
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
+        ({"num_classes": 2.5}, "num_classes has to be positive, but got 2.5"),
+        ({"width": "1"}, "width has to be positive"),
+        ({"input_size": 32}, "input_size has to be"),
+        ({"strides": [1, 2, 2, 2, 1, 2, 1]}, "strides has to be a tuple"),
+        ({"pool": "nlp"}, "pool has to be a PoolSpec"),
         ({"num_classes": 0}, "num_classes has to be positive, but got 0"),
         ({"in_channels": 2}, "in_channels has to be 1 or 3, but got 2"),
         ({"width": 0.0}, "width has to be positive"),

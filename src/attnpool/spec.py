@@ -70,8 +70,9 @@ class ModelSpec:
             count = len(self.family.stages)
         except ValueError as error:
             raise SpecError(f"backbone {self.backbone!r} {error}") from None
-        strides = len(self.strides) == count and all(1 <= s <= 9 for s in self.strides)
-        require(strides, "strides", f"a digit from 1 to 9 for each of the {count} stages", self.strides)
+        require(isinstance(self.pool, PoolSpec), "pool", "a PoolSpec", self.pool)
+        strides = _are_integers(self.strides) and len(self.strides) == count and all(1 <= s <= 9 for s in self.strides)
+        require(strides, "strides", f"a tuple of {count} digits from 1 to 9, one for each stage", self.strides)
         none_or_stride = self.prepool_stride is None if self.prepool is None else 2 <= (self.prepool_stride or 0) <= 99
         require(none_or_stride, "prepool_stride", "from 2 to 99 with a prepool, None without", self.prepool_stride)
         patches = self._patches()
@@ -82,14 +83,20 @@ class ModelSpec:
             require(single, "prepool", "without digits after reduced, or with one above 0", str(self.prepool))
 
     def _check_settings(self) -> None:
-        require(self.num_classes >= 1, "num_classes", "positive", self.num_classes)
+        require(
+            _are_integers((self.num_classes,)) and self.num_classes >= 1, "num_classes", "positive", self.num_classes
+        )
         require(self.in_channels in (1, 3), "in_channels", "1 or 3", self.in_channels)
         rule = "positive" if self.family.scaled else f"1.0, the one width of {self.backbone!r}"
-        require(self.width == 1 or (self.width > 0 and bool(self.family.scaled)), "width", rule, self.width)
+        number = isinstance(self.width, int | float) and (
+            self.width == 1 or bool(self.width > 0 and self.family.scaled)
+        )
+        require(number, "width", rule, self.width)
         require(0 <= self.dropout < 1, "dropout", "at least 0 and below 1", self.dropout)
         require(self.placement in (None, *PLACEMENTS), "placement", f"one of {', '.join(PLACEMENTS)}", self.placement)
         size = self.input_size
-        require(size is None or (len(size) == 2 and min(size) >= 1), "input_size", "a positive (height, width)", size)
+        fits = size is None or (_are_integers(size) and len(size) == 2 and min(size) >= 1)
+        require(fits, "input_size", "a positive (height, width)", size)
 
     @property
     def family(self) -> Backbone:
@@ -133,6 +140,11 @@ class ModelSpec:
     def __str__(self) -> str:
         prepool = "" if self.prepool is None else f"prepool-{self.prepool}-{self.prepool_stride}-"
         return f"{prepool}{'dy' * self.dynamic}{self.backbone}-{self.pool}-{''.join(map(str, self.strides))}"
+
+
+def _are_integers(values: object) -> bool:
+    """Whether it is a tuple of whole numbers: anything else would not come back from a string as it was."""
+    return isinstance(values, tuple) and all(type(value) is int for value in values)
 
 
 def parse(text: str, **settings: Any) -> ModelSpec:
