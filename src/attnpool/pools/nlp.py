@@ -92,9 +92,7 @@ class SelfAttentivePool2d(WeightedPool2d):
         self.restore_norm = nn.BatchNorm2d(channels) if restore_norm else nn.Identity()
         self.sigmoid, self.exp = sigmoid, exp
         self.offset = zero_conv(channels, 2 * patch_size**2, patch_size) if deformable else None
-        before, after = (patch_size - 1) // 2, patch_size // 2  # keeps the size
-        local_layers = [nn.Conv2d(channels, channels, patch_size), nn.BatchNorm2d(channels)]
-        self.local = nn.Sequential(nn.ZeroPad2d((before, after) * 2), *local_layers) if local else None
+        self.local = _local_logit(channels, patch_size) if local else None
 
     def weight(self, x: Tensor) -> Tensor:
         """The weights on the patch grid, (B, C, H, W) -> (B, C, H // p, W // p); with local ones, on the pixels."""
@@ -121,3 +119,10 @@ class SelfAttentivePool2d(WeightedPool2d):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, patch_size={self.patch_size}"
+
+
+def _local_logit(channels: int, patch_size: int) -> nn.Sequential:
+    """BN(conv_p(x)) at the size of x."""
+    before, after = (patch_size - 1) // 2, patch_size // 2
+    conv = nn.Conv2d(channels, channels, patch_size)
+    return nn.Sequential(nn.ZeroPad2d((before, after) * 2), conv, nn.BatchNorm2d(channels))
