@@ -208,6 +208,14 @@ def test_a_result_is_not_overwritten_unless_asked(stripes: str, tmp_path: Path) 
     assert read_description(tmp_path).classes == ("upright", "level", "plain")
 
 
+def test_a_folder_that_is_not_a_run_loses_nothing(stripes: str, tmp_path: Path) -> None:
+    mine = tmp_path / "logs" / "csv" / "diary.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    run(stripes, tmp_path, overwrite=True, epochs=1)
+    assert mine.read_text() == "mine"
+
+
 def test_the_recipe_has_the_published_optimiser() -> None:
     assert Recipe() == Recipe("sgd", momentum=0.9)
 

@@ -25,7 +25,7 @@ def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str])
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     if len(classes) <= 20:
-        for i, j in np.argwhere(part >= 0.5):
+        for i, j in np.argwhere(part >= 1):
             colour = "black" if part[i, j] > 60 else "white"
             axes.text(j, i, f"{part[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=9)
     figure.colorbar(image, label="part of the true class, %", shrink=0.8)

@@ -198,14 +198,18 @@ def _check_run(epochs: int, seed: int, precision: str) -> None:
 
 
 def _claim(folder: Path, arguments: dict[str, Any]) -> None:
-    """Make the output folder and write the arguments into it; what an earlier run left goes only if it may."""
-    if (folder / DESCRIPTION).exists() and not arguments["overwrite"]:
-        raise FileExistsError(f"output has to be a new folder, but {folder} holds a checkpoint; or say --overwrite")
+    """Make the output folder and write the arguments into it; an earlier run's files there go if they may be replaced.
+
+    Nothing is removed from a folder that holds no checkpoint of ours.
+    """
+    if (folder / DESCRIPTION).exists():
+        if not arguments["overwrite"]:
+            raise FileExistsError(f"output has to be a new folder, but {folder} holds a checkpoint; or say --overwrite")
+        for name in ("last", "logs/csv", "logs/tensorboard", "evaluation"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for name in (DESCRIPTION, WEIGHTS, "results.json"):
+            (folder / name).unlink(missing_ok=True)
     make_folder(folder)
-    for name in ("last", "logs", "evaluation"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (DESCRIPTION, WEIGHTS, "results.json"):
-        (folder / name).unlink(missing_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(arguments, sort_keys=False))
 
 
