@@ -209,7 +209,7 @@ def test_a_result_is_not_overwritten_unless_asked(stripes: str, tmp_path: Path) 
 
 
 def test_a_folder_that_is_not_a_run_loses_nothing(stripes: str, tmp_path: Path) -> None:
-    mine = tmp_path / "logs" / "csv" / "diary.txt"
+    mine = tmp_path / "evaluation" / "diary.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
     run(stripes, tmp_path, overwrite=True, epochs=1)
