@@ -3,6 +3,9 @@
 Pooling layers that look at the whole feature map before they shrink it, put into any network by one string or one call.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 try:
     import torchvision as _torchvision  # noqa: F401
 except RuntimeError as error:  # e.g. a CPU-only torch beside a CUDA torchvision
@@ -18,6 +21,11 @@ from attnpool.pools.nlp import SelfAttentivePool2d
 from attnpool.pools.skip import StridedConv2d
 from attnpool.spec import ModelSpec, PoolSpec, SpecError, parse
 
+if TYPE_CHECKING:
+    from attnpool.jobs.evaluate import evaluate
+    from attnpool.jobs.predict import predict
+    from attnpool.jobs.train import train
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -30,7 +38,17 @@ __all__ = [
     "SpecError",
     "StridedConv2d",
     "create_model",
+    "evaluate",
     "load",
     "parse",
+    "predict",
     "replace_downsampling_",
+    "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The verbs of the command line as functions, imported when asked for: they bring Lightning."""
+    if name in ("evaluate", "predict", "train"):
+        return getattr(import_module(f"attnpool.jobs.{name}"), name)
+    raise AttributeError(f"module 'attnpool' has no attribute {name!r}")
