@@ -11,7 +11,8 @@ from PIL import Image
 
 from attnpool.data import fashion_mnist as embedded
 from attnpool.data.arrays import ArrayImages, pixel_statistics
-from attnpool.data.loaders import Loaders, Preprocessing, make_loaders
+from attnpool.data.loaders import Loaders, make_loaders
+from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import DataError, Source, open_source
 from attnpool.data.split import stratified_split
 from attnpool.registry import SOURCES, import_all

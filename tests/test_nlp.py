@@ -185,9 +185,11 @@ def test_weight_map_lies_between_1_and_e_and_keeps_the_shape() -> None:
 
 def test_weight_map_leaves_the_statistics_of_training_alone() -> None:
     pool = SelfAttentivePool2d(8, 2)
+    pool.restore_norm.eval()  # frozen by its owner
     state = {key: value.clone() for key, value in pool.state_dict().items()}
     pool.weight_map(torch.randn(2, 8, 8, 8))
     assert pool.training
+    assert not pool.restore_norm.training
     assert all(torch.equal(value, state[key]) for key, value in pool.state_dict().items())
 
 

@@ -13,8 +13,6 @@ from attnpool.data.source import Source
 from attnpool.data.split import stratified_split
 from attnpool.data.transformed import Transformed
 
-__all__ = ["Loaders", "Preprocessing", "make_loaders"]
-
 Batches = DataLoader[tuple[Tensor, int]]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from attnpool.models.checkpoint import Description, save
+from attnpool.models.checkpoint import CheckpointError, Description, read_description, save
 
 
 class Keeper(pl.Callback):
@@ -20,13 +20,11 @@ class Keeper(pl.Callback):
 
     Attributes:
         history: The logged metrics of every finished epoch, with `epoch` (from 1) and `seconds`.
-        best_epoch: Epoch of the best validation accuracy, from 1; 0 before the first.
     """
 
     def __init__(self, output: Path, description: Description) -> None:
         self.output, self.description = output, description
         self.history: list[dict[str, float]] = []
-        self.best_epoch = 0
         self._started = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -37,17 +35,26 @@ class Keeper(pl.Callback):
         epoch = trainer.current_epoch + 1
         if not math.isfinite(metrics["train_loss"]):
             raise ValueError(f"the loss is not finite after epoch {epoch}, a lower lr may help; {self.kept()}")
-        self.history.append({"epoch": epoch, "seconds": time.perf_counter() - self._started, **metrics})
-        best = max(row["val_accuracy"] for row in self.history[:-1]) if len(self.history) > 1 else -1.0
-        if not trainer.is_global_zero:
-            return
-        description = replace(self.description, metrics=metrics, training={**self.description.training, "epoch": epoch})
-        save(pl_module.model, description, self.output / "last")
-        if metrics["val_accuracy"] > best:
-            save(pl_module.model, description, self.output)
-            self.best_epoch = epoch
+        row = {"epoch": epoch, "seconds": time.perf_counter() - self._started, **metrics}
+        if trainer.is_global_zero:
+            training = {**self.description.training, "epoch": epoch}
+            description = replace(self.description, metrics=metrics, training=training)
+            save(pl_module.model, description, self.output / "last")
+            if all(metrics["val_accuracy"] > earlier["val_accuracy"] for earlier in self.history):
+                save(pl_module.model, description, self.output)
+        self.history.append(row)
+
+    @property
+    def best_epoch(self) -> int:
+        """Epoch of the best validation accuracy, from 1: the first of equals."""
+        accuracies = [row["val_accuracy"] for row in self.history]
+        return 1 + accuracies.index(max(accuracies))
 
     def kept(self) -> str:
-        """Where the last finished epoch is, in words."""
-        epoch = len(self.history)
-        return f"the checkpoint of epoch {epoch} is in {self.output / 'last'}" if epoch else "no epoch was finished"
+        """Where the last finished epoch is, in words; read back, since a save may have been cut off."""
+        last = self.output / "last"
+        try:
+            epoch = read_description(last).training["epoch"]
+        except CheckpointError:
+            return "no epoch was finished"
+        return f"the checkpoint of epoch {epoch} is in {last}"

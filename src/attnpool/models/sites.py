@@ -1,12 +1,13 @@
 """Where any network downsamples: found by running it once and watching the sizes of its maps."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from attnpool.pools._eval_mode import eval_mode
 
 Shapes = dict[str, tuple[torch.Size, torch.Size]]
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d)
@@ -56,18 +57,6 @@ def trace_shapes(model: nn.Module, input_size: tuple[int, int]) -> Shapes:
         for handle in handles:
             handle.remove()
     return shapes
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Every module in eval mode inside the block, and as it was after it."""
-    before = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
 
 
 def device_and_dtype(model: nn.Module) -> dict[str, Any]:

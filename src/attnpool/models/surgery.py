@@ -71,12 +71,13 @@ def replace_downsampling_(
     if not chosen:
         names = ", ".join(site.name for site in sites) or "there is none"
         raise ValueError(f"where has to match a downsampling site, but matched none (sites: {names})")
-    pools = [_make_pool(model, site, factory, placement, shapes) for site in chosen]
+    slots = [_slot(model, site, placement, shapes) for site in chosen]
+    pools = [_make_pool(model, slot, factory) for slot in slots]
     trial = copy.deepcopy(model)  # nothing is changed unless the changed network runs as before
-    for site, layer in zip(chosen, pools, strict=True):
-        _replace_(trial, site, copy.deepcopy(layer), placement, shapes)
+    for slot, layer in zip(slots, pools, strict=True):
+        _replace_(trial, slot, copy.deepcopy(layer))
     _check_trial(trial, shapes, input_size)
-    return [_replace_(model, site, layer, placement, shapes) for site, layer in zip(chosen, pools, strict=True)]
+    return [_replace_(model, slot, layer) for slot, layer in zip(slots, pools, strict=True)]
 
 
 def _trace(model: nn.Module, input_size: tuple[int, int], rule: str) -> Shapes:
@@ -117,28 +118,36 @@ def _choose(model: nn.Module, sites: list[Site], where: Callable[[str, nn.Module
     return [site for site in sites if not site.reads_image] or sites
 
 
-def _make_pool(model: nn.Module, site: Site, factory: PoolFactory, placement: str, shapes: Shapes) -> nn.Module:
-    anchor, after = _anchor(model, site, placement)
-    channels = shapes[anchor][1 if after else 0][1]
-    pool = factory(channels, site.stride, ceil_mode=site.rounds_up)
+@dataclass(frozen=True)
+class _Slot:
+    """Where the pool of a site goes: beside the module `anchor`, whether after it, on how many channels."""
+
+    site: Site
+    anchor: str
+    after: bool
+    channels: int
+
+
+def _slot(model: nn.Module, site: Site, placement: str, shapes: Shapes) -> _Slot:
+    anchor = blocks_of(model, site.stage)[-1] if placement == "end" else site.name
+    after = placement != "before" or site.reads_image
+    return _Slot(site, anchor, after, shapes[anchor][1 if after else 0][1])
+
+
+def _make_pool(model: nn.Module, slot: _Slot, factory: PoolFactory) -> nn.Module:
+    pool = factory(slot.channels, slot.site.stride, ceil_mode=slot.site.rounds_up)
     return pool.train(model.training).to(**device_and_dtype(model))
 
 
-def _anchor(model: nn.Module, site: Site, placement: str) -> tuple[str, bool]:
-    """The module beside which the pool of a site goes, and whether after it."""
-    anchor = blocks_of(model, site.stage)[-1] if placement == "end" else site.name
-    return anchor, placement != "before" or site.reads_image
-
-
-def _replace_(model: nn.Module, site: Site, pool: nn.Module, placement: str, shapes: Shapes) -> Replacement:
-    anchor, after = _anchor(model, site, placement)
-    channels = shapes[anchor][1 if after else 0][1]
+def _replace_(model: nn.Module, slot: _Slot, pool: nn.Module) -> Replacement:
+    site = slot.site
     if isinstance(model.get_submodule(site.name), POOLING):
         model.set_submodule(site.name, pool)
-        return Replacement(site.name, site.name, channels, site.stride)
+        return Replacement(site.name, site.name, slot.channels, site.stride)
     for path in site.striding:
         unstride_(model, path)
-    return Replacement(insert_(model, anchor, pool, after=after), site.name, channels, site.stride)
+    name = insert_(model, slot.anchor, pool, after=slot.after)
+    return Replacement(name, site.name, slot.channels, site.stride)
 
 
 def insert_(model: nn.Module, anchor: str, module: nn.Module, *, after: bool, name: str = "pool") -> str:

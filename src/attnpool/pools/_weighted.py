@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnpool.pools._eval_mode import eval_mode
 from attnpool.pools._size import Size, check_input, positive, window
 
 
@@ -78,11 +79,8 @@ class WeightedPool2d(nn.Module):
         """The weights in eval mode at input resolution, for pictures: the shape of `x`, batched or not."""
         check_input(x, self.channels)
         batch = x if x.ndim == 4 else x.unsqueeze(0)
-        training = self.training
-        try:
-            w = F.interpolate(self.eval().weight(batch), size=x.shape[-2:], mode="nearest")
-        finally:
-            self.train(training)
+        with eval_mode(self):
+            w = F.interpolate(self.weight(batch), size=x.shape[-2:], mode="nearest")
         return w if x.ndim == 4 else w.squeeze(0)
 
     def extra_repr(self) -> str:
