@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnpool import create_model, parse
+from attnpool.layers.dynamic_conv import DynamicConv2d
+from attnpool.layers.ulsam import ULSAM
 from attnpool.models.convert import ConversionError, published_layer_state_dict, published_state_dict
 from attnpool.registry import POOLS
 
@@ -21,14 +23,13 @@ from weights import cotangent, model_input, weight  # noqa: E402
 
 LAYERS: dict[str, Any] = json.loads((GOLDEN / "layers.json").read_text())
 NETWORKS: dict[str, Any] = json.loads((GOLDEN / "networks.json").read_text())
-POOL_CASES = [name for name, case in LAYERS.items() if case["kind"] in POOLS]
-STRINGS = [text for text in NETWORKS if not text.startswith("dy")]
-OPTIONS = {
+LAYER_OPTIONS = {
     "patch_size": "patch_size",
     "num_heads": "num_heads",
     "embed_ratio": "embed_ratio",
     "window_norm": "normalize",
 }
+"""Published option of a pooling layer to ours."""
 LAYER_TOLERANCE, LOGIT_TOLERANCE = 1e-6, 1e-9
 """Relative errors in float64: of layers, stored in float32, and of logits."""
 
@@ -42,11 +43,21 @@ def relative_error(ours: Tensor, theirs: np.ndarray) -> float:
     return float((ours - expected).norm() / expected.norm())
 
 
-@pytest.mark.parametrize("name", POOL_CASES)
+def make_layer(case: dict[str, Any]) -> nn.Module:
+    """Our layer with the settings of a golden case."""
+    if case["kind"] == "ulsam":
+        return ULSAM(case["channels"], case["num_splits"])
+    if case["kind"] == "dynamic_conv":
+        settings = {k: v for k, v in case.items() if k not in ("kind", "input_shape", "output_shape", "state")}
+        return DynamicConv2d(**settings)
+    options = {ours: case[theirs] for theirs, ours in LAYER_OPTIONS.items() if theirs in case}
+    return POOLS[case["kind"]](case["channels"], case["kernel_size"], **options)
+
+
+@pytest.mark.parametrize("name", LAYERS)
 def test_layers(name: str) -> None:
     case = LAYERS[name]
-    options = {ours: case[theirs] for theirs, ours in OPTIONS.items() if theirs in case}
-    layer = POOLS[case["kind"]](case["channels"], case["kernel_size"], **options).double().eval()
+    layer = make_layer(case).double().eval()
     layer.load_state_dict(published_layer_state_dict(case["kind"], published(case["state"])))
     x = torch.tensor(model_input(name, tuple(case["input_shape"])), requires_grad=True)
     y = layer(x)
@@ -57,10 +68,11 @@ def test_layers(name: str) -> None:
         assert relative_error(x.grad, golden[f"{name}/dx"]) < LAYER_TOLERANCE
 
 
-@pytest.mark.parametrize("text", STRINGS)
+@pytest.mark.parametrize("text", NETWORKS)
 def test_networks(text: str) -> None:
     case = NETWORKS[text]
     model: Any = create_model(text, num_classes=10).double().eval()
+    assert sum(p.numel() for p in model.parameters()) == case["params"]
     model.load_state_dict(published_state_dict(published(case["state"]), model.spec))
     maps: dict[str, Tensor] = {}
     for i, stage in enumerate(model.stage_outputs):

@@ -11,6 +11,9 @@ try:
 except RuntimeError as error:  # e.g. a CPU-only torch beside a CUDA torchvision
     raise ImportError(f"torchvision does not fit torch; install a matching pair of the two: {error}") from error
 
+from attnpool.layers.dynamic_conv import DynamicConv2d, make_dynamic_
+from attnpool.layers.ulsam import ULSAM
+from attnpool.models.attention import insert_attention_
 from attnpool.models.build import create_model
 from attnpool.models.checkpoint import load
 from attnpool.models.surgery import replace_downsampling_
@@ -22,6 +25,7 @@ from attnpool.pools.skip import StridedConv2d
 from attnpool.spec import ModelSpec, PoolSpec, SpecError, parse
 
 if TYPE_CHECKING:
+    from attnpool.jobs.convert import convert
     from attnpool.jobs.evaluate import evaluate
     from attnpool.jobs.predict import predict
     from attnpool.jobs.train import train
@@ -29,7 +33,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ULSAM",
     "AttentionConvPool2d",
+    "DynamicConv2d",
     "GaussianPool2d",
     "LocalImportancePool2d",
     "ModelSpec",
@@ -37,9 +43,12 @@ __all__ = [
     "SelfAttentivePool2d",
     "SpecError",
     "StridedConv2d",
+    "convert",
     "create_model",
     "evaluate",
+    "insert_attention_",
     "load",
+    "make_dynamic_",
     "parse",
     "predict",
     "replace_downsampling_",
@@ -49,6 +58,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """The verbs of the command line as functions, imported when asked for: they bring Lightning."""
-    if name in ("evaluate", "predict", "train"):
+    if name in ("convert", "evaluate", "predict", "train"):
         return getattr(import_module(f"attnpool.jobs.{name}"), name)
     raise AttributeError(f"module 'attnpool' has no attribute {name!r}")

@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from attnpool import __version__
+from attnpool.jobs.convert import convert
 from attnpool.jobs.demo import demo
 from attnpool.jobs.evaluate import evaluate
 from attnpool.jobs.list import list_
@@ -26,6 +27,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "convert": convert,
     "list": list_,
     "demo": demo,
 }

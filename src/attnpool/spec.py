@@ -5,6 +5,7 @@ import warnings
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from attnpool.models.attention import parse_attention
 from attnpool.models.stages import PLACEMENTS, Backbone, find_backbone
 from attnpool.poolspec import PoolSpec, SpecError, StagePool, parse_pool, require, resolve, split
 
@@ -36,6 +37,8 @@ class ModelSpec:
         placement: Where a pool stands in a stage, one of `PLACEMENTS`; None: as published for this backbone.
         patch_sizes: Patch of each stage, in pixels, 0 where no pool stands; None: what the string says.
         input_size: (height, width) that the network is meant for, in pixels; None: any.
+        attention: Where subspace attention (`ULSAM`) stands: after:BLOCK or replace:BLOCK, with :GROUPS if not 4,
+            separated by commas; BLOCK is a path in the network, e.g. "after:blocks.4.1,replace:blocks.5.1:8".
 
     Raises:
         SpecError: where a value breaks its rule.
@@ -54,6 +57,7 @@ class ModelSpec:
     placement: str | None = None
     patch_sizes: tuple[int, ...] | None = None
     input_size: tuple[int, int] | None = None
+    attention: str = ""
 
     def __post_init__(self) -> None:
         self._check_strides()
@@ -97,6 +101,7 @@ class ModelSpec:
         size = self.input_size
         fits = size is None or (_are_integers(size) and len(size) == 2 and min(size) >= 1)
         require(fits, "input_size", "a positive (height, width)", size)
+        parse_attention(self.attention)
 
     @property
     def family(self) -> Backbone:

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 from attnpool.data.loaders import Batches
 from attnpool.jobs._classifier import Classifier
+from attnpool.models.checkpoint import DESCRIPTION
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ def make_folder(output: str | Path) -> Path:
     except OSError as error:
         raise ValueError(f"output has to be a folder, but {folder} cannot be made: {error.strerror}") from error
     return folder
+
+
+def refuse_overwriting(folder: Path, overwrite: bool) -> None:
+    """Raise `FileExistsError` if the folder holds a checkpoint that may not be replaced."""
+    if (folder / DESCRIPTION).exists() and not overwrite:
+        raise FileExistsError(f"output has to be a new folder, but {folder} holds a checkpoint; or say --overwrite")
 
 
 @contextmanager

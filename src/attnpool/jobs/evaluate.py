@@ -77,7 +77,10 @@ def evaluate(
     """
     model: Any = load(checkpoint)
     about = model.description
-    source = open_source(data or about.training["data"])
+    trained_on = about.training.get("data")
+    if data is None and trained_on is None:
+        raise DataError(f"data has to be given: {checkpoint} does not say what it was trained on")
+    source = open_source(data or trained_on)
     if source.classes != about.classes:
         odd = sorted({*source.classes} ^ {*about.classes}) or list(source.classes)
         raise DataError(f"data has to have the classes of {checkpoint}, in their order, but these differ: {odd}")

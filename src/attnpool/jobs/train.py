@@ -4,7 +4,6 @@ import json
 import shutil
 import time
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +17,10 @@ from torch import nn
 from attnpool.data.loaders import Batches, make_loaders
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import open_source
+from attnpool.jobs._annealing import Annealing
 from attnpool.jobs._classifier import Classifier, OptimizerName, Recipe, ScheduleName
 from attnpool.jobs._keeper import Keeper
-from attnpool.jobs._trainer import make_folder, make_trainer, run_test, seeded, stopping_cleanly
+from attnpool.jobs._trainer import make_folder, make_trainer, refuse_overwriting, run_test, seeded, stopping_cleanly
 from attnpool.models.build import build
 from attnpool.models.checkpoint import DESCRIPTION, WEIGHTS, Description, load, save
 from attnpool.models.sites import trace_shapes
@@ -75,6 +75,7 @@ def train(
     width: float = 1.0,
     placement: Literal["before", "after_first", "end"] | None = None,
     dropout: float = 0.0,
+    attention: str = "",
     optimizer: OptimizerName = "sgd",
     lr: float | None = None,
     momentum: float = 0.9,
@@ -106,6 +107,8 @@ def train(
         width: Factor on all channel numbers of the network.
         placement: Where a pool stands in a stage; by default as published for the backbone.
         dropout: Probability of dropping a feature before the classifier.
+        attention: Subspace attention (ULSAM) where after:BLOCK or replace:BLOCK says, with :GROUPS if not 4, separated
+            by commas; e.g. after:blocks.4.1,replace:blocks.5.1.
         optimizer: Of the weights; sgd has momentum.
         lr: Peak learning rate; by default 0.02 for sgd, 0.001 for adam and adamw.
         momentum: Of sgd.
@@ -149,16 +152,12 @@ def train(
         in_channels=source.channels,
         width=width,
         dropout=dropout,
+        attention=attention,
         placement=placement,
         input_size=size,
     )
-    about = Description(
-        spec,
-        source.classes,
-        preprocessing.to_dict(),
-        training={"data": source.name, "seed": seed},
-        versions={name: version(name) for name in ("attnpool", "torch", "torchvision", "timm")},
-    )
+    training = {"data": source.name, "seed": seed}
+    about = Description(spec, source.classes, preprocessing.to_dict(), training=training)
     folder = Path(output or f"runs/{architecture}")
     keeper = Keeper(folder, about)
     with seeded(seed):
@@ -169,7 +168,7 @@ def train(
             progress,
             max_epochs=epochs,
             precision=precision,
-            callbacks=[keeper],
+            callbacks=[keeper, Annealing()],
             logger=[CSVLogger(folder, "logs", "csv"), TensorBoardLogger(folder, "logs", "tensorboard")],
         )
         _claim(folder, arguments)
@@ -203,8 +202,7 @@ def _claim(folder: Path, arguments: dict[str, Any]) -> None:
     Nothing is removed from a folder that holds no checkpoint of ours.
     """
     if (folder / DESCRIPTION).exists():
-        if not arguments["overwrite"]:
-            raise FileExistsError(f"output has to be a new folder, but {folder} holds a checkpoint; or say --overwrite")
+        refuse_overwriting(folder, arguments["overwrite"])
         for name in ("last", "logs/csv", "logs/tensorboard", "evaluation"):
             shutil.rmtree(folder / name, ignore_errors=True)
         for name in (DESCRIPTION, WEIGHTS, "results.json"):

@@ -5,11 +5,15 @@ from typing import Any
 
 from torch import nn
 
+from attnpool.layers.dynamic_conv import make_dynamic_
+from attnpool.models.attention import insert_attention_
 from attnpool.models.blocks import set_stride_
 from attnpool.models.features import StageFeatures, StageOutput
 from attnpool.models.sites import POOLING, Shapes, find_sites, trace_shapes
 from attnpool.models.stages import BACKBONES
 from attnpool.models.surgery import blocks_of, insert_, restride_, unstride_
+from attnpool.pools._deformable import DeformableConv2d
+from attnpool.pools.nlp import SelfAttentivePool2d
 from attnpool.poolspec import SpecError, StagePool
 from attnpool.registry import POOLS
 from attnpool.spec import ModelSpec, parse
@@ -49,8 +53,6 @@ def create_model(
 
 def build(spec: ModelSpec, *, pretrained: bool = False) -> nn.Module:
     """The network of a spec; see `create_model`."""
-    if spec.dynamic:
-        raise SpecError(f"dynamic convolution (dy) cannot be built yet, but got {str(spec)!r}")
     net: Any = spec.family.instantiate(
         spec.width,
         num_classes=spec.num_classes,
@@ -72,6 +74,11 @@ def build(spec: ModelSpec, *, pretrained: bool = False) -> nn.Module:
         outputs.append(StageOutput(output, shapes[path][1][1], reduction))
     if spec.prepool_stride is not None:
         _set_stem_(net, stages[0], stem, spec.prepool_stride, spec.stem_pool(), shapes)
+    if spec.dynamic:
+        make_dynamic_(net, keep=_stays_static, copy_weights=pretrained)
+    if spec.attention:
+        moved = insert_attention_(net, spec.attention, input_size=TRACE_SIZE)
+        outputs = [replace(stage, path=moved.get(stage.path, stage.path)) for stage in outputs]
     net.spec, net.stage_outputs = spec, tuple(outputs)
     if spec.backbone not in BACKBONES:  # ours are known to follow
         _check_reductions(net)
@@ -132,6 +139,16 @@ def _set_stem_(
         net.maxpool = layer
     else:
         insert_(net, blocks_of(net, first_stage)[0], layer, after=False, name="prepool")
+
+
+def _stays_static(module: nn.Module) -> bool:
+    """Whether its convolutions stay as they are under `dy`: as published, those of all pools but self-attentive ones.
+
+    A deformable convolution has no dynamic form.
+    """
+    pools = tuple(entry.target for entry in POOLS.values() if isinstance(entry.target, type))
+    is_pool = isinstance(module, pools) and not isinstance(module, SelfAttentivePool2d)
+    return is_pool or isinstance(module, DeformableConv2d)
 
 
 def _layer(pool: StagePool, channels: int) -> nn.Module:

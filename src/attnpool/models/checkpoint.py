@@ -5,6 +5,7 @@ import json
 import os
 import warnings
 from dataclasses import dataclass, field, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from attnpool.spec import ModelSpec, SpecError, parse
 
 WEIGHTS, DESCRIPTION, JOURNAL = "model.safetensors", "model.json", "model.json.new"
 FORMAT = 1
+LIBRARIES = ("attnpool", "torch", "torchvision", "timm")
 
 
 class CheckpointError(ValueError):
@@ -35,7 +37,7 @@ class Description:
         preprocessing: Size, channels, mean and standard deviation that the images need.
         metrics: What was measured, e.g. {"val_accuracy": 0.91}.
         training: How it came about: seed, epoch, data, settings.
-        versions: Of the libraries that wrote it.
+        versions: Of the libraries that wrote it; default: those installed.
     """
 
     spec: ModelSpec
@@ -43,7 +45,7 @@ class Description:
     preprocessing: dict[str, Any]
     metrics: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in LIBRARIES})
 
 
 def save(model: nn.Module, description: Description, path: str | Path) -> None:

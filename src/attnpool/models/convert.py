@@ -3,12 +3,16 @@
 The repository is C-Fun/Self-Attentive-Pooling-for-Efficient-Deep-Learning (Chen et al., WACV 2023).
 """
 
+import pickle
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from attnpool.layers.dynamic_conv import START
 from attnpool.models.build import build
 from attnpool.models.stages import Backbone
 from attnpool.spec import ModelSpec
@@ -16,14 +20,16 @@ from attnpool.spec import ModelSpec
 Table = Sequence[tuple[str, str]]
 """Pairs of a pattern of a published name and what stands for it in ours; the first that fits counts."""
 
+_PREFIX = r"(?:module\.|net\.)*"
 _WEIGHTED = r"(?:logit\.pool_weight\.)?"
+_CONV = r"((?:attention\.fc[12]\.)?\w+)"  # weight and bias, also of a dynamic convolution
 LAYER: Table = (
-    (rf"{_WEIGHTED}downsample\.0\.(\w+)", r"attend.embed.\1"),
+    (rf"{_WEIGHTED}downsample\.0\.{_CONV}", r"attend.embed.\1"),
     (rf"{_WEIGHTED}downsample\.1\.(\w+)", r"attend.norm.\1"),
     (rf"{_WEIGHTED}multihead_attn\.in_proj_(\w+)", r"attend.attention.qkv.\1"),
     (rf"{_WEIGHTED}multihead_attn\.out_proj\.(\w+)", r"attend.attention.proj.\1"),
     (rf"{_WEIGHTED}pos_embed\.(row|col)_embed\.weight", r"attend.position.\1"),
-    (r"logit\.pool_weight\.restore\.0\.(\w+)", r"restore.\1"),
+    (rf"logit\.pool_weight\.restore\.0\.{_CONV}", r"restore.\1"),
     (r"logit\.pool_weight\.restore\.1\.(\w+)", r"restore_norm.\1"),
     (r"logit\.pool_weight\.logit\.(\d\.\w+)", r"logit.\1"),
     (r"map\.0\.(\w+)", r"conv.\1"),
@@ -35,19 +41,23 @@ LAYER: Table = (
 )
 """Pooling layers, whatever the method."""
 
+DYNAMIC_CONV: Table = ((_CONV, r"\1"),)
+SUBSPACE = r"subspaces\.(\d+)\.((?:conv|bn)_(?:dws|point)\.\w+)"
+"""A published name of one group of ULSAM; ours holds all groups in one tensor."""
+
 RESNET: Table = (
     (r"pool\.(.*)", r"maxpool.POOL.\1"),
     (r"(layer\d)\.(?:\d\.pooling|pool)\.(.*)", r"\1.pool.POOL.\2"),
     (r"((?:conv1|bn1|layer\d|fc)\..*)", r"\1"),
 )
 
-_BLOCK = r"features\.(\d)\.(\d)\.conv\.{}\.(\w+)"
-_FIRST = r"features\.(0)\.(\d)\.conv\.{}\.(\w+)"
+_BLOCK = r"features\.(\d)\.(\d)\.conv\.{}\." + _CONV
+_FIRST = r"features\.(0)\.(\d)\.conv\.{}\." + _CONV
 MOBILENET_V2: Table = (
-    (r"conv1\.0\.(\w+)", r"conv_stem.\1"),
+    (rf"conv1\.0\.{_CONV}", r"conv_stem.\1"),
     (r"conv1\.1\.(\w+)", r"bn1.\1"),
     (r"conv1_pool\.(.*)", r"blocks.0.prepool.POOL.\1"),
-    (r"conv2\.0\.(\w+)", r"conv_head.\1"),
+    (rf"conv2\.0\.{_CONV}", r"conv_head.\1"),
     (r"conv2\.1\.(\w+)", r"bn2.\1"),
     (r"(classifier\..*)", r"\1"),
     (
@@ -73,17 +83,51 @@ class ConversionError(ValueError):
     """Weights that are not those of the network; the message lists the unknown, missing and mis-shaped ones."""
 
 
+def read_published(file: str | Path) -> dict[str, Tensor]:
+    """The weights in a published checkpoint: a state dict, alone or under `state_dict`; nothing is executed.
+
+    Raises:
+        ConversionError: for a file that is not there, is no checkpoint, or holds anything but tensors and plain values.
+    """
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ConversionError(f"{file} cannot be read: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        raise ConversionError(f"{file} has to hold tensors and plain values alone, and is not unpickled") from error
+    except (RuntimeError, EOFError, ValueError, LookupError) as error:
+        raise ConversionError(f"{file} is not a whole checkpoint: {str(error).partition(chr(10))[0]}") from error
+    state = found.get("state_dict", found) if isinstance(found, dict) else found
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        keys = ", ".join(map(str, found)) if isinstance(found, dict) else type(found).__name__
+        raise ConversionError(
+            f"{file} has to hold a state dict, alone or under 'state_dict', but holds: {keys or 'nothing'}"
+        )
+    return state
+
+
+def published_classes(state: Mapping[str, Tensor]) -> int:
+    """How many classes the published weights of a network tell apart: the rows of its last layer."""
+    for name, value in state.items():
+        if re.fullmatch(rf"{_PREFIX}(fc|classifier)\.weight", name) and value.ndim == 2:
+            return value.shape[0]
+    raise ConversionError("weights have to be those of a classifier, but have no fc.weight and no classifier.weight")
+
+
 def published_layer_state_dict(kind: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our state dict of one pooling layer.
+    """Our state dict of one layer.
 
     Args:
-        kind: Its method, as registered: "nlp", "lip", "gaussian_pool", ...
+        kind: A pooling method as registered ("nlp", "lip", "gaussian_pool", ...), "dynamic_conv" or "ulsam".
         state: Published names and tensors.
 
     Raises:
-        ConversionError: for a name that no pooling layer has.
+        ConversionError: for a name that no such layer has.
     """
-    return {_translate(name, LAYER, kind): value for name, value in state.items()}
+    if kind == "ulsam":
+        return _join_subspaces(state)
+    table = DYNAMIC_CONV if kind == "dynamic_conv" else LAYER
+    return _with_temperatures({_translate(name, table, kind): value for name, value in state.items()})
 
 
 def published_state_dict(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
@@ -101,7 +145,8 @@ def published_state_dict(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[s
     backbone = spec.family
     if backbone.timm_name not in NETWORKS:
         raise ConversionError(f"spec has to be of a published backbone ({', '.join(NETWORKS)}), but got {spec}")
-    found = {_network_name(re.sub(r"^(module\.)?(net\.)?", "", name), spec, backbone): v for name, v in state.items()}
+    named = {_network_name(re.sub(f"^{_PREFIX}", "", name), spec, backbone): v for name, v in state.items()}
+    found = _with_temperatures(named)
     expected = {name: value.shape for name, value in build(spec).state_dict().items()}
     averages = tuple(_average_pools(spec, backbone))
     dropped = [name for name in found if name not in expected and name.startswith(averages)] if averages else []
@@ -110,6 +155,23 @@ def published_state_dict(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[s
     found = {name: value for name, value in found.items() if name not in dropped}
     _check(found, expected, spec)
     return found
+
+
+def _with_temperatures(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The temperature of each dynamic convolution added: the published code never changes it from its start."""
+    gates = [name.removesuffix("fc1.weight") for name in state if name.endswith("attention.fc1.weight")]
+    return state | {f"{gate}temperature": torch.tensor(START) for gate in gates}
+
+
+def _join_subspaces(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The groups' tensors one after the other; of the counters of batches, which are all the same, one."""
+    parts: dict[str, dict[int, Tensor]] = {}
+    for name, value in state.items():
+        if (match := re.fullmatch(SUBSPACE, name)) is None:
+            raise ConversionError(f"{name!r} is not a published name of ulsam")
+        parts.setdefault(match[2], {})[int(match[1])] = value
+    groups = {name: [found[i] for i in sorted(found)] for name, found in parts.items()}
+    return {name: torch.cat(values) if values[0].ndim else values[0] for name, values in groups.items()}
 
 
 def _translate(name: str, table: Table, where: str) -> str:

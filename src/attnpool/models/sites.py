@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attnpool.layers.dynamic_conv import DynamicConv2d
 from attnpool.pools._eval_mode import eval_mode
 
 Shapes = dict[str, tuple[torch.Size, torch.Size]]
+CONVOLUTIONS = (nn.Conv2d, DynamicConv2d)
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d)
 
 
@@ -46,7 +48,7 @@ def trace_shapes(model: nn.Module, input_size: tuple[int, int]) -> Shapes:
 
         return record
 
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    first = next((m for m in model.modules() if isinstance(m, CONVOLUTIONS)), None)
     if first is None:
         raise ValueError("model has to have a 2-d convolution, but has none")
     handles = [m.register_forward_hook(hook(name)) for name, m in model.named_modules()]
@@ -100,7 +102,7 @@ def _enclosing(model: nn.Module, path: str, shapes: Shapes) -> tuple[str, str]:
 
 def _stride(module: nn.Module) -> int:
     """Stride of a convolution or pool that has the same along both sides, else 1."""
-    stride = getattr(module, "stride", 1) if isinstance(module, (nn.Conv2d, *POOLING)) else 1
+    stride = getattr(module, "stride", 1) if isinstance(module, (*CONVOLUTIONS, *POOLING)) else 1
     sides = stride if isinstance(stride, tuple) else (stride, stride)
     return int(sides[0]) if sides[0] == sides[1] else 1
 

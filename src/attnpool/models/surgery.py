@@ -4,7 +4,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from timm.layers import Conv2dSame
 from torch import nn
@@ -16,6 +16,7 @@ from attnpool.registry import POOLS
 
 PoolFactory = Callable[..., nn.Module]
 _Pair = tuple[int, int]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def replace_downsampling_(
     if placement not in PLACEMENTS:
         raise ValueError(f"placement has to be one of {', '.join(PLACEMENTS)}, but got {placement!r}")
     factory = _factory(pool) if isinstance(pool, str) else pool
-    shapes = _trace(model, input_size, f"input_size has to be one that the network runs on, but got {input_size}")
+    shapes = trace(model, input_size, f"input_size has to be one that the network runs on, but got {input_size}")
     sites = find_sites(model, shapes)
     chosen = _choose(model, sites, where)
     if not chosen:
@@ -73,14 +74,15 @@ def replace_downsampling_(
         raise ValueError(f"where has to match a downsampling site, but matched none (sites: {names})")
     slots = [_slot(model, site, placement, shapes) for site in chosen]
     pools = [_make_pool(model, slot, factory) for slot in slots]
-    trial = copy.deepcopy(model)  # nothing is changed unless the changed network runs as before
-    for slot, layer in zip(slots, pools, strict=True):
-        _replace_(trial, slot, copy.deepcopy(layer))
-    _check_trial(trial, shapes, input_size)
-    return [_replace_(model, slot, layer) for slot, layer in zip(slots, pools, strict=True)]
+
+    def change(network: nn.Module) -> list[Replacement]:
+        return [_replace_(network, slot, layer) for slot, layer in zip(slots, pools, strict=True)]
+
+    rule = "where has to leave out blocks that need the sizes they had, but the network would fail"
+    return try_first(model, change, shapes, input_size, rule)
 
 
-def _trace(model: nn.Module, input_size: tuple[int, int], rule: str) -> Shapes:
+def trace(model: nn.Module, input_size: tuple[int, int], rule: str) -> Shapes:
     """The shapes, or a `ValueError` that begins with the broken rule where the network cannot run."""
     try:
         return trace_shapes(model, input_size)
@@ -88,12 +90,20 @@ def _trace(model: nn.Module, input_size: tuple[int, int], rule: str) -> Shapes:
         raise ValueError(f"{rule}: {str(error).partition(chr(10))[0]}") from error
 
 
-def _check_trial(trial: nn.Module, before: Shapes, input_size: tuple[int, int]) -> None:
-    """Refuse surgery after which the network fails, or gives another shape than it did."""
-    rule = "where has to leave out blocks that need the sizes they had, but the network would fail"
-    after = _trace(trial, input_size, rule)
+def try_first(
+    model: nn.Module, change: Callable[[nn.Module], T], before: Shapes, input_size: tuple[int, int], rule: str
+) -> T:
+    """Change a copy, and the network itself only if the copy runs and its output has the shape it had `before`.
+
+    Raises:
+        ValueError: beginning with the broken `rule`, if the changed network fails or gives another shape.
+    """
+    trial = copy.deepcopy(model)
+    change(trial)
+    after = trace(trial, input_size, rule)
     if "" in before and before[""][1] != after[""][1]:
         raise ValueError(f"{rule}: its output {tuple(before[''][1])} would become {tuple(after[''][1])}")
+    return change(model)
 
 
 def _factory(token: str) -> PoolFactory:
@@ -200,7 +210,7 @@ def unstride_(model: nn.Module, path: str) -> None:
     module.stride = (1, 1)
     if fits:
         return
-    if module.padding_mode != "zeros":
+    if getattr(module, "padding_mode", "zeros") != "zeros":
         raise ValueError(f"{path} has to have zero padding to run at stride 1, but has {module.padding_mode!r}")
     if type(module) is not nn.Conv2d or "weight" not in module._parameters:  # e.g. weight-normed: it stays what it is
         module.padding = "same"

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
+from attnpool.pools._half import widened
+
 
 class DeformableConv2d(nn.Module):
     """conv_p at stride p whose p * p samples are shifted by given offsets and scaled by a mask learned from the input.
@@ -29,8 +31,9 @@ class DeformableConv2d(nn.Module):
         self.mask = zero_conv(in_channels, kernel_size**2, stride)
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:
-        x_, offset, mask, weight = _in_single(x, offset, self.mask(x).sigmoid(), self.conv.weight)
-        y = deform_conv2d(x_, offset, weight, stride=self.stride, mask=mask).to(x.dtype)  # (B, d, h, w)
+        mask = widened(self.mask(x)).sigmoid()
+        y = deform_conv2d(widened(x), widened(offset), widened(self.conv.weight), stride=self.stride, mask=mask)
+        y = y.to(x.dtype)  # (B, d, h, w)
         return y if self.conv.bias is None else y + self.conv.bias[:, None, None]
 
 
@@ -40,11 +43,6 @@ def zero_conv(in_channels: int, out_channels: int, patch_size: int) -> nn.Conv2d
     for parameter in conv.parameters():
         nn.init.zeros_(parameter)
     return conv
-
-
-def _in_single(*tensors: Tensor) -> list[Tensor]:
-    """Half-precision tensors as float32, others as they are."""
-    return [t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors]
 
 
 def map_back(w: Tensor, offset: Tensor, size: tuple[int, int]) -> Tensor:
@@ -63,7 +61,7 @@ def map_back(w: Tensor, offset: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     patch = int((offset.shape[1] // 2) ** 0.5)
     dtype = w.dtype
-    w, offset = _in_single(w, offset)
+    w, offset = widened(w), widened(offset)
     w = F.interpolate(w, size=size, mode="nearest")  # (B, C, H, W)
     shift = torch.cat([F.pixel_shuffle(offset[:, i::2], patch) for i in (1, 0)], dim=1)  # (B, 2, h * p, w * p), x first
     shift = F.pad(shift, (0, width - shift.shape[-1], 0, height - shift.shape[-2]), mode="replicate")  # (B, 2, H, W)

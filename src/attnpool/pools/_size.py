@@ -38,15 +38,26 @@ def window(
     return kernel, step, border
 
 
-def fill_for_ceil(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]) -> Tensor:
-    """`x` with zeros added below and to the right, so that a convolution gives the sizes of `ceil_mode=True`."""
-    fill = []
-    for length, k, s, p in zip(x.shape[-2:], kernel, stride, padding, strict=True):
-        count = -(-(length + 2 * p - k) // s) + 1
-        if (count - 1) * s >= length + p:  # torch's rule: the last window starts inside the map
-            count -= 1
-        fill.append(max(0, (count - 1) * s + k - length - 2 * p))
-    return F.pad(x, (0, fill[1], 0, fill[0]))
+def window_counts(
+    size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], ceil_mode: bool
+) -> tuple[int, int]:
+    """Rows and columns of windows on a map of `size`: the output size of `nn.AvgPool2d`."""
+    counts = []
+    for length, k, s, p in zip(size, kernel, stride, padding, strict=True):
+        free = length + 2 * p - k
+        count = -(-free // s) + 1 if ceil_mode else free // s + 1
+        counts.append(count - (ceil_mode and (count - 1) * s >= length + p))  # torch: it starts inside the map
+    return (counts[0], counts[1])
+
+
+def fill_for_ceil(
+    x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], value: float = 0.0
+) -> Tensor:
+    """`x` with `value` added below and to the right, so that plain windows give the sizes of `ceil_mode=True`."""
+    counts = window_counts(x.shape[-2:], kernel, stride, padding, ceil_mode=True)
+    sides = zip(x.shape[-2:], kernel, stride, padding, counts, strict=True)
+    fill = [max(0, (count - 1) * s + k - length - 2 * p) for length, k, s, p, count in sides]
+    return F.pad(x, (0, fill[1], 0, fill[0]), value=value)
 
 
 def check_input(x: Tensor, channels: int) -> None:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnpool.pools._eval_mode import eval_mode
+from attnpool.pools._half import widened
 from attnpool.pools._size import Size, check_input, positive, window
 
 
@@ -19,6 +20,8 @@ def weighted_pool2d(
 ) -> Tensor:
     """avg_pool(x * w) / avg_pool(w), or without the division if `normalize` is false; padding carries weight 0.
 
+    Half precision is computed in float32, where x * w does not overflow.
+
     Args:
         x: The map, (B, C, H, W).
         w: Positive weights, (B, C, h, w): at the resolution of `x` or on a coarser grid (nearest upsampling).
@@ -26,10 +29,12 @@ def weighted_pool2d(
         ceil_mode: Whether a last, incomplete window counts, as in `nn.AvgPool2d`.
         normalize: Whether the weights of a window are divided by their sum.
     """
+    w = widened(w)
     if w.shape[-2:] != x.shape[-2:]:
         w = F.interpolate(w, size=x.shape[-2:], mode="nearest")  # (B, C, H, W)
     y = F.avg_pool2d(x * w, kernel_size, stride, padding, ceil_mode)
-    return y / F.avg_pool2d(w, kernel_size, stride, padding, ceil_mode) if normalize else y
+    y = y / F.avg_pool2d(w, kernel_size, stride, padding, ceil_mode) if normalize else y
+    return y.to(x.dtype)
 
 
 class WeightedPool2d(nn.Module):

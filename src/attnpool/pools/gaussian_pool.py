@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnpool.pools._half import widened
 from attnpool.pools._size import Size, check_input, positive, window
 from attnpool.registry import POOLS
 
@@ -60,7 +61,7 @@ class GaussianPool2d(nn.Module):
         return mean + F.softplus(gain) * std
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        wide = widened(x)
         mean = self.mean(wide)
         std = (self.mean(wide.square()) - mean.square()).clamp(min=self.eps).sqrt()
         return mean.to(x.dtype), std.to(x.dtype)

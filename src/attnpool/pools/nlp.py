@@ -7,9 +7,13 @@ from torch import Tensor, nn
 
 from attnpool.pools._attention import PatchAttention, embed_dim
 from attnpool.pools._deformable import DeformableConv2d, map_back, zero_conv
+from attnpool.pools._half import widened
 from attnpool.pools._size import Size, positive, window_inside_patch
 from attnpool.pools._weighted import WeightedPool2d
 from attnpool.registry import POOLS
+
+LIMIT = 40.0
+"""Largest logit of the ablations whose weights are not within (1, e)."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "dfmnlp": {"deformable": True},
@@ -101,13 +105,19 @@ class SelfAttentivePool2d(WeightedPool2d):
         size = (x.shape[-2], x.shape[-1])
         offset = () if self.offset is None else (self.offset(x),)
         g = self.restore_norm(self.restore(self.attend(x, *offset)))  # (B, C, h, w)
-        g = g.sigmoid() if self.sigmoid else g
-        w = g.exp() if self.exp else g
+        w = self._positive(g)
         if offset:
             w = map_back(w, *offset, size)  # (B, C, H, W)
         if self.local is None:
             return w
         return F.interpolate(w, size=size, mode="nearest") * self.local(x).sigmoid().exp()  # (B, C, H, W)
+
+    def _positive(self, g: Tensor) -> Tensor:
+        """exp(sigmoid(g)), or its ablations, g within LIMIT for a window of them to be neither 0 / 0 nor infinite."""
+        if not (self.sigmoid and self.exp):
+            g = widened(g).clamp(-LIMIT, LIMIT)
+        g = g.sigmoid() if self.sigmoid else g
+        return g.exp() if self.exp else g
 
     def _refuse_average_pooling(self) -> None:
         if window_inside_patch(self.kernel_size, self.stride, self.padding, self.patch_size):

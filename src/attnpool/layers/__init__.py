@@ -1,0 +1,1 @@
+"""Layers that keep a map's size: dynamic convolution and subspace attention."""

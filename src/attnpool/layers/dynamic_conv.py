@@ -1,0 +1,174 @@
+"""Dynamic convolution: a kernel for every image, mixed from a few by what the whole map says."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnpool.pools._size import Size, pair, positive
+
+KERNELS = 4
+START, STEP = 34.0, 3.0
+"""Softmax temperature at the start of training, and by how much it falls with each epoch, down to 1."""
+
+
+class KernelAttention(nn.Module):
+    """softmax(fc2(ReLU(fc1(mean of x))) / temperature): the share of each kernel, for every image.
+
+    Args:
+        channels: Channels C of the input. The hidden layer has C // 4 + 1, and `kernels` for an RGB image.
+        kernels: Kernels K.
+
+    Shape:
+        (B, C, H, W) to (B, K).
+    """
+
+    temperature: Tensor
+
+    def __init__(self, channels: int, kernels: int = KERNELS) -> None:
+        super().__init__()
+        hidden = kernels if channels == 3 else channels // 4 + 1
+        self.fc1 = nn.Conv2d(channels, hidden, 1, bias=False)
+        self.fc2 = nn.Conv2d(hidden, kernels, 1)
+        self.register_buffer("temperature", torch.tensor(START))
+        for layer in (self.fc1, self.fc2):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        assert self.fc2.bias is not None
+        nn.init.zeros_(self.fc2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.fc2(self.fc1(x.mean((2, 3), keepdim=True)).relu()).flatten(1)  # (B, K)
+        return (z / self.temperature).softmax(1)
+
+
+class DynamicConv2d(nn.Module):
+    """conv(x) with kernel and bias of each image = sum over k of share_k(x) * kernel_k, bias_k.
+
+    Chen et al., "Dynamic Convolution: Attention over Convolution Kernels", CVPR 2020, https://arxiv.org/abs/1912.03458.
+    The batch is one grouped convolution. The softmax temperature is part of the state; `anneal_` lowers it.
+
+    Args:
+        in_channels: Channels of the input, divisible by `groups`.
+        out_channels: Channels of the output, divisible by `groups`.
+        kernel_size: Height and width of the kernels, in pixels.
+        stride: Step, in pixels.
+        padding: Zeros on each side, in pixels.
+        dilation: Distance of the kernels' taps, in pixels.
+        groups: Groups of channels that do not see each other.
+        bias: Whether each kernel has a bias.
+        kernels: Kernels K.
+
+    Shape:
+        (B, in_channels, H, W) to (B, out_channels, H', W'), or unbatched, sizes as `nn.Conv2d`.
+
+    Raises:
+        ValueError: if an argument breaks its rule.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        kernels: int = KERNELS,
+    ) -> None:
+        super().__init__()
+        self.in_channels = positive("in_channels", in_channels)
+        self.out_channels = positive("out_channels", out_channels)
+        self.groups = positive("groups", groups)
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"groups has to divide in_channels={in_channels} and out_channels={out_channels}, but got {groups}"
+            )
+        self.kernel_size, self.stride = pair("kernel_size", kernel_size), pair("stride", stride)
+        self.padding, self.dilation = pair("padding", padding, least=0), pair("dilation", dilation)
+        self.attention = KernelAttention(in_channels, positive("kernels", kernels))
+        shape = (kernels, out_channels, in_channels // groups, *self.kernel_size)
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.zeros(kernels, out_channels)) if bias else None
+        for kernel in self.weight:
+            nn.init.kaiming_uniform_(kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 3:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"input has to be (B, {self.in_channels}, H, W), but got {tuple(x.shape)}")
+        share, batch = self.attention(x), x.shape[0]  # (B, K)
+        weight = (share @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:]).flatten(0, 1)  # (B * out, ...)
+        bias = None if self.bias is None else (share @ self.bias).flatten()  # (B * out)
+        images = x.flatten(0, 1).unsqueeze(0)  # (1, B * in, H, W)
+        y = F.conv2d(images, weight, bias, self.stride, self.padding, self.dilation, self.groups * batch)
+        return y.squeeze(0).unflatten(0, (batch, self.out_channels))  # (B, out, H', W')
+
+    def extra_repr(self) -> str:
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        return f"{text}, padding={self.padding}, groups={self.groups}, bias={self.bias is not None}"
+
+
+def make_dynamic_(
+    model: nn.Module, *, keep: Callable[[nn.Module], bool] | None = None, copy_weights: bool = False
+) -> list[str]:
+    """Replace every `nn.Conv2d` of a network by a `DynamicConv2d` of the same geometry, in place.
+
+    Args:
+        model: Any network.
+        keep: Modules for which it is true stay as they are, with all that is in them.
+        copy_weights: Every kernel starts as a copy of the convolution's: the outputs stay equal. Default: new kernels.
+
+    Returns:
+        The paths of what was replaced.
+
+    Raises:
+        ValueError: if nothing was replaced, or for a convolution that pads in another way than by zeros.
+    """
+    replaced = []
+    kept = tuple(f"{name}." for name, m in model.named_modules() if keep is not None and keep(m))
+    for path, conv in list(model.named_modules()):
+        if isinstance(conv, nn.Conv2d) and not f"{path}.".startswith(kept):
+            model.set_submodule(path, _from_conv(conv, path, copy_weights))
+            replaced.append(path)
+    if not replaced:
+        raise ValueError("model has to have an nn.Conv2d to replace, but has none")
+    return replaced
+
+
+def _from_conv(conv: nn.Conv2d, path: str, copy_weights: bool) -> DynamicConv2d:
+    if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        raise ValueError(f"model has to have plain convolutions padded by zeros, but {path} is {conv}")
+    dynamic = DynamicConv2d(
+        conv.in_channels,
+        conv.out_channels,
+        (conv.kernel_size[0], conv.kernel_size[1]),
+        (conv.stride[0], conv.stride[1]),
+        (conv.padding[0], conv.padding[1]),
+        (conv.dilation[0], conv.dilation[1]),
+        conv.groups,
+        conv.bias is not None,
+    )
+    if copy_weights:
+        with torch.no_grad():
+            dynamic.weight.copy_(conv.weight.expand_as(dynamic.weight))
+            if dynamic.bias is not None and conv.bias is not None:
+                dynamic.bias.copy_(conv.bias.expand_as(dynamic.bias))
+    return dynamic.to(conv.weight).train(conv.training)
+
+
+def anneal_(model: nn.Module, epoch: int) -> float | None:
+    """Set the softmax temperature of every `DynamicConv2d` for `epoch` (from 0): 34, 31, 28, ..., 1, in place.
+
+    Returns:
+        The temperature; None if the network has no dynamic convolution.
+    """
+    layers = [m for m in model.modules() if isinstance(m, KernelAttention)]
+    temperature = max(1.0, START - STEP * epoch)
+    for layer in layers:
+        layer.temperature.fill_(temperature)
+    return temperature if layers else None
