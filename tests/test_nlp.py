@@ -7,75 +7,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from oracles import nlp_weight
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnpool import LocalImportancePool2d, SelfAttentivePool2d
+from attnpool import SelfAttentivePool2d
 from attnpool.pools._attention import PositionTable, SelfAttention
 from attnpool.pools._deformable import map_back
 from attnpool.registry import POOLS
-
-
-def naive_pool(x: Tensor, w: Tensor, kernel: int, stride: int, padding: int, normalize: bool) -> Tensor:
-    """Window by window, as the formula says; padding carries weight 0."""
-    x, w = (F.pad(t, [padding] * 4) for t in (x, w))
-    height, width = ((side - kernel) // stride + 1 for side in x.shape[-2:])
-    y = x.new_empty(*x.shape[:2], height, width)
-    for i, j in itertools.product(range(height), range(width)):
-        window = (..., slice(i * stride, i * stride + kernel), slice(j * stride, j * stride + kernel))
-        total = w[window].sum((-1, -2)) if normalize else kernel**2
-        y[..., i, j] = (x[window] * w[window]).sum((-1, -2)) / total
-    return y
-
-
-def naive_weight(pool: SelfAttentivePool2d, x: Tensor) -> Tensor:
-    """The weights of one image, token by token and head by head, at the resolution of x (1, C, H, W)."""
-    attend: Any = pool.attend
-    p, heads = pool.patch_size, attend.attention.num_heads
-    e = attend.norm(attend.embed(x)).relu()[0]  # (d, h, w)
-    d, h, w = e.shape
-    z = torch.empty(h * w, d, dtype=x.dtype)
-    for i, j in itertools.product(range(h), range(w)):
-        place = torch.cat((attend.position.col[j], attend.position.row[i]))
-        z[i * w + j] = e[:, i, j] + place
-    q, k, v = attend.attention.qkv(z).chunk(3, dim=1)
-    a = torch.empty_like(z)
-    for head, t in itertools.product(range(heads), range(h * w)):
-        part = slice(head * d // heads, (head + 1) * d // heads)
-        scores = torch.stack([q[t, part] @ k[u, part] / math.sqrt(d // heads) for u in range(h * w)])
-        a[t, part] = sum(s * v[u, part] for u, s in enumerate(scores.exp() / scores.exp().sum()))
-    a = attend.attention.proj(a).T.reshape(1, d, h, w).repeat_interleave(p, 2).repeat_interleave(p, 3)
-    return pool.restore_norm(pool.restore(a)).sigmoid().exp()
-
-
-@pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize(
-    ("kernel", "stride", "padding", "patch", "heads"), [(2, 2, 0, 1, 2), (4, 4, 0, 2, 4), (3, 2, 1, 2, 1)]
-)
-def test_equals_the_formula_in_loops(
-    kernel: int, stride: int, padding: int, patch: int, heads: int, normalize: bool
-) -> None:
-    pool = SelfAttentivePool2d(4, kernel, stride, padding, patch_size=patch, num_heads=heads, normalize=normalize)
-    pool = pool.double().eval()
-    for norm in (pool.attend.norm, pool.restore_norm):
-        nn.init.uniform_(norm.running_mean)  # type: ignore[arg-type]
-        nn.init.uniform_(norm.running_var, 0.5, 1.5)  # type: ignore[arg-type]
-    x = torch.randn(1, 4, 8, 8, dtype=torch.float64)
-    with torch.no_grad():
-        w = naive_weight(pool, x)
-        torch.testing.assert_close(pool.weight_map(x), w, rtol=1e-10, atol=1e-12)
-        expected = naive_pool(x, w, kernel, stride, padding, normalize)
-        torch.testing.assert_close(pool(x), expected, rtol=1e-10, atol=1e-12)
-
-
-def test_simplified_lip_equals_the_formula_in_loops() -> None:
-    pool = LocalImportancePool2d(4, 3, 2, 1).double().eval()
-    x = torch.randn(2, 4, 7, 9, dtype=torch.float64)
-    w = torch.empty_like(x)
-    for i, j in itertools.product(range(7), range(9)):
-        w[..., i, j] = F.linear(x[..., i, j], pool.logit[0].weight.flatten(1), pool.logit[0].bias)
-    w = (w / math.sqrt(1 + pool.logit[1].eps)).sigmoid().exp()
-    torch.testing.assert_close(pool(x), naive_pool(x, w, 3, 2, 1, True), rtol=1e-10, atol=1e-12)
 
 
 def test_attention_equals_torchs_own() -> None:
@@ -247,8 +186,8 @@ def test_each_pixel_has_the_offset_of_its_place_in_the_patch() -> None:
 def test_the_mixed_weight_is_local_times_non_local() -> None:
     pool = POOLS["mixp"](4, 2, patch_size=2).double().eval()
     x = torch.randn(1, 4, 8, 8, dtype=torch.float64)
-    local = pool.local(x).sigmoid().exp()
-    torch.testing.assert_close(pool.weight_map(x), naive_weight(pool, x) * local)
+    with torch.no_grad():
+        torch.testing.assert_close(pool.weight_map(x), nlp_weight(pool, x))
     assert (pool(x) - F.avg_pool2d(x, 2)).abs().max() > 1e-4  # though the patch covers the window
 
 

@@ -121,9 +121,9 @@ def test_what_does_not_fit_is_listed() -> None:
     del state["net.bn1.weight"]
     with pytest.raises(ConversionError, match=r"missing: bn1\.weight; mis-shaped: fc\.weight \(7, 512\)"):
         published_state_dict(state, parse(text, num_classes=10))
-    with pytest.raises(ConversionError, match="'nonsense' is not a published name"):
+    with pytest.raises(ConversionError, match="unknown: nonsense; missing: bn1"):
         published_state_dict({"nonsense": torch.zeros(1)}, parse(text, num_classes=10))
     with pytest.raises(ConversionError, match="published backbone"):
         published_state_dict({}, parse("convnext_atto-nlp-1222"))
-    with pytest.raises(ConversionError, match="'colour' is not a published name of nlp"):
+    with pytest.raises(ConversionError, match="do not fit a nlp layer: unknown: colour"):
         published_layer_state_dict("nlp", {"colour": torch.zeros(1)})

@@ -68,6 +68,24 @@ def test_half_precision_is_near_single(name: str) -> None:
 
 
 @every_pool
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_values_of_ten_thousand_stay_finite_in_half_precision(name: str, dtype: torch.dtype, training: bool) -> None:
+    """Values and gradients, the loss scaled as mixed-precision training scales it: true gradients have to fit."""
+    pool, x = make(name), 1e4 * image().clamp(-3, 3)
+    with torch.no_grad():
+        for _ in range(50):
+            pool(x)  # batch norms see the magnitude
+    pool, x = pool.to(dtype).train(training), x.to(dtype).requires_grad_()
+    y = pool(x)
+    (2.0**-16 * y.float() * torch.randn(y.shape)).sum().backward()
+    assert y.isfinite().all()
+    assert y.abs().max() > 1000 or name in ("attnpool", "convblurpool", "rnnpool")  # these normalise, or saturate
+    for key, tensor in {**dict(pool.named_parameters()), "input": x}.items():
+        assert tensor.grad is None or tensor.grad.isfinite().all(), key
+
+
+@every_pool
 def test_channels_last_is_kept(name: str) -> None:
     pool = make(name).eval()
     x = image().contiguous(memory_format=torch.channels_last)
@@ -79,6 +97,8 @@ def test_channels_last_is_kept(name: str) -> None:
 @every_pool
 def test_every_parameter_and_the_input_get_a_gradient(name: str) -> None:
     pool, x = make(name), image().requires_grad_()
+    for parameter in pool.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))  # some start at zero, and pass nothing on
     (pool(x) * torch.randn(2, CHANNELS, 6, 6)).sum().backward()
     for key, parameter in {**dict(pool.named_parameters()), "input": x}.items():
         assert parameter.grad is not None, key

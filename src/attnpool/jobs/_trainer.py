@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 from attnpool.data.loaders import Batches
 from attnpool.jobs._classifier import Classifier
 from attnpool.models.checkpoint import DESCRIPTION
+from attnpool.models.sites import trace_shapes
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,14 @@ def make_folder(output: str | Path) -> Path:
     except OSError as error:
         raise ValueError(f"output has to be a folder, but {folder} cannot be made: {error.strerror}") from error
     return folder
+
+
+def check_size(model: Any, size: tuple[int, int]) -> None:
+    """Refuse images that would be shrunk to nothing, before anything is written."""
+    try:
+        trace_shapes(model, size)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"image_size has to suit {model.spec}, but got {size}: {error}") from error
 
 
 def refuse_overwriting(folder: Path, overwrite: bool) -> None:

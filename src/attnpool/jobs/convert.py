@@ -8,7 +8,7 @@ from rich.table import Column, Table
 
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import DataError, open_source
-from attnpool.jobs._trainer import make_folder, refuse_overwriting
+from attnpool.jobs._trainer import check_size, make_folder, refuse_overwriting
 from attnpool.models.build import build
 from attnpool.models.checkpoint import Description, save
 from attnpool.models.convert import published_classes, published_state_dict, read_published
@@ -86,6 +86,7 @@ def convert(
     state = published_state_dict(weights, spec)
     model = build(spec)
     model.load_state_dict(state)
+    check_size(model, preprocessing.image_size)
     training = {"converted_from": Path(file).name, **({"data": data} if data else {})}
     save(model, Description(spec, classes, preprocessing.to_dict(), training=training), make_folder(folder))
     return Conversion(arch, str(folder), count, sum(p.numel() for p in model.parameters()))

@@ -12,7 +12,6 @@ import yaml
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from rich.markup import escape
 from rich.table import Column, Table
-from torch import nn
 
 from attnpool.data.loaders import Batches, make_loaders
 from attnpool.data.preprocessing import Preprocessing
@@ -20,10 +19,17 @@ from attnpool.data.source import open_source
 from attnpool.jobs._annealing import Annealing
 from attnpool.jobs._classifier import Classifier, OptimizerName, Recipe, ScheduleName
 from attnpool.jobs._keeper import Keeper
-from attnpool.jobs._trainer import make_folder, make_trainer, refuse_overwriting, run_test, seeded, stopping_cleanly
+from attnpool.jobs._trainer import (
+    check_size,
+    make_folder,
+    make_trainer,
+    refuse_overwriting,
+    run_test,
+    seeded,
+    stopping_cleanly,
+)
 from attnpool.models.build import build
 from attnpool.models.checkpoint import DESCRIPTION, WEIGHTS, Description, load, save
-from attnpool.models.sites import trace_shapes
 from attnpool.spec import parse
 
 
@@ -162,7 +168,7 @@ def train(
     keeper = Keeper(folder, about)
     with seeded(seed):
         model = build(spec)
-        _check_size(model, size)
+        check_size(model, size)
         trainer = make_trainer(
             accelerator,
             progress,
@@ -177,14 +183,6 @@ def train(
             trainer.fit(Classifier(model, spec.num_classes, recipe), loaders.train, loaders.val)
         seconds = time.perf_counter() - started
     return _conclude(folder, keeper, loaders.test, accelerator, seconds)
-
-
-def _check_size(model: nn.Module, size: tuple[int, int]) -> None:
-    """Refuse images that would be shrunk to nothing, before anything is written."""
-    try:
-        trace_shapes(model, size)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"image_size has to suit {model.spec}, but got {size}: {error}") from error
 
 
 def _check_run(epochs: int, seed: int, precision: str) -> None:

@@ -6,7 +6,7 @@ The repository is C-Fun/Self-Attentive-Pooling-for-Efficient-Deep-Learning (Chen
 import pickle
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -42,7 +42,7 @@ LAYER: Table = (
 """Pooling layers, whatever the method."""
 
 DYNAMIC_CONV: Table = ((_CONV, r"\1"),)
-SUBSPACE = r"subspaces\.(\d+)\.((?:conv|bn)_(?:dws|point)\.\w+)"
+SUBSPACE = r"subspaces\.\d+\.(?:conv|bn)_(?:dws|point)\.\w+"
 """A published name of one group of ULSAM; ours holds all groups in one tensor."""
 
 RESNET: Table = (
@@ -77,6 +77,10 @@ MOBILENET_V2: Table = (
 
 NETWORKS = {"resnet18": RESNET, "resnet50": RESNET, "mobilenetv2_100": MOBILENET_V2}
 """By timm name."""
+
+
+LISTED = 20
+"""Names that an error lists of each kind."""
 
 
 class ConversionError(ValueError):
@@ -127,7 +131,9 @@ def published_layer_state_dict(kind: str, state: Mapping[str, Tensor]) -> dict[s
     if kind == "ulsam":
         return _join_subspaces(state)
     table = DYNAMIC_CONV if kind == "dynamic_conv" else LAYER
-    return _with_temperatures({_translate(name, table, kind): value for name, value in state.items()})
+    named = {name: _translate(name, table) for name in state}
+    _refuse(f"a {kind} layer", unknown=[name for name, ours in named.items() if ours is None])
+    return _with_temperatures({ours: state[name] for name, ours in named.items() if ours is not None})
 
 
 def published_state_dict(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
@@ -145,15 +151,25 @@ def published_state_dict(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[s
     backbone = spec.family
     if backbone.timm_name not in NETWORKS:
         raise ConversionError(f"spec has to be of a published backbone ({', '.join(NETWORKS)}), but got {spec}")
-    named = {_network_name(re.sub(f"^{_PREFIX}", "", name), spec, backbone): v for name, v in state.items()}
-    found = _with_temperatures(named)
+    named = {name: _network_name(re.sub(f"^{_PREFIX}", "", name), spec, backbone) for name in state}
+    unknown = [name for name, ours in named.items() if ours is None]
+    found = _with_temperatures({ours: state[name] for name, ours in named.items() if ours is not None})
     expected = {name: value.shape for name, value in build(spec).state_dict().items()}
     averages = tuple(_average_pools(spec, backbone))
     dropped = [name for name in found if name not in expected and name.startswith(averages)] if averages else []
     if dropped:
         warnings.warn(f"{spec}: dropped {len(dropped)} weights of stages that are average pooling", stacklevel=2)
     found = {name: value for name, value in found.items() if name not in dropped}
-    _check(found, expected, spec)
+    _refuse(
+        str(spec),
+        unknown=[*unknown, *(found.keys() - expected.keys())],
+        missing=expected.keys() - found.keys(),
+        mis_shaped=[
+            f"{name} {tuple(found[name].shape)} instead of {tuple(expected[name])}"
+            for name in found.keys() & expected.keys()
+            if found[name].shape != expected[name]
+        ],
+    )
     return found
 
 
@@ -165,31 +181,35 @@ def _with_temperatures(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _join_subspaces(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The groups' tensors one after the other; of the counters of batches, which are all the same, one."""
+    _refuse("a ulsam layer", unknown=[name for name in state if not re.fullmatch(SUBSPACE, name)])
     parts: dict[str, dict[int, Tensor]] = {}
     for name, value in state.items():
-        if (match := re.fullmatch(SUBSPACE, name)) is None:
-            raise ConversionError(f"{name!r} is not a published name of ulsam")
-        parts.setdefault(match[2], {})[int(match[1])] = value
+        _, group, ours = name.split(".", 2)
+        parts.setdefault(ours, {})[int(group)] = value
     groups = {name: [found[i] for i in sorted(found)] for name, found in parts.items()}
     return {name: torch.cat(values) if values[0].ndim else values[0] for name, values in groups.items()}
 
 
-def _translate(name: str, table: Table, where: str) -> str:
+def _translate(name: str, table: Table) -> str | None:
+    """Our name, or None for one that the table does not know."""
     for pattern, ours in table:
         if (match := re.fullmatch(pattern, name)) is not None:
             return match.expand(ours)
-    raise ConversionError(f"{name!r} is not a published name of {where}")
+    return None
 
 
-def _network_name(name: str, spec: ModelSpec, backbone: Backbone) -> str:
+def _network_name(name: str, spec: ModelSpec, backbone: Backbone) -> str | None:
     """Our name of one published weight, its prefixes taken off."""
     block = re.match(r"features\.(\d)\.(\d)\.conv\.", name)
     if block and backbone.placement == "before" and spec.stage_pools()[int(block[1])] is not None:
         behind_pool = int(block[2]) - 1  # the pool counts as the first block
         name = re.sub(r"\.\d\.conv", f".{behind_pool}.conv", name, count=1)
-    ours = _translate(name, NETWORKS[backbone.timm_name], str(spec))
-    path, is_pool, layer = ours.partition("POOL.")
-    return path + _translate(layer, LAYER, str(spec)) if is_pool else ours
+    ours = _translate(name, NETWORKS[backbone.timm_name])
+    if ours is None or "POOL." not in ours:
+        return ours
+    path, _, published = ours.partition("POOL.")
+    layer = _translate(published, LAYER)
+    return None if layer is None else path + layer
 
 
 def _average_pools(spec: ModelSpec, backbone: Backbone) -> list[str]:
@@ -201,16 +221,12 @@ def _average_pools(spec: ModelSpec, backbone: Backbone) -> list[str]:
     return paths + (["maxpool.", "blocks.0.prepool."] if stem is not None and stem.is_average else [])
 
 
-def _check(found: Mapping[str, Tensor], expected: Mapping[str, Sequence[int]], spec: ModelSpec) -> None:
-    problems = {
-        "unknown": sorted(found.keys() - expected.keys()),
-        "missing": sorted(expected.keys() - found.keys()),
-        "mis-shaped": [
-            f"{name} {tuple(found[name].shape)} instead of {tuple(expected[name])}"
-            for name in sorted(found.keys() & expected.keys())
-            if tuple(found[name].shape) != tuple(expected[name])
-        ],
-    }
-    text = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
-    if text:
-        raise ConversionError(f"weights do not fit {spec}: {text}")
+def _refuse(where: str, **problems: Iterable[str]) -> None:
+    """Raise a `ConversionError` that lists what is unknown, missing or mis-shaped, unless nothing is."""
+    texts = []
+    for kind, names in problems.items():
+        first, more = sorted(names)[:LISTED], len([*names]) - LISTED
+        if first:
+            texts.append(f"{kind.replace('_', '-')}: {', '.join(first)}" + (f" and {more} more" if more > 0 else ""))
+    if texts:
+        raise ConversionError(f"weights do not fit {where}: {'; '.join(texts)}")
