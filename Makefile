@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint
+.PHONY: setup demo test lint methods
 
 setup: .venv/.ready
 
@@ -17,6 +17,9 @@ demo: setup
 
 test: setup
 	$(BIN)/pytest -n 2
+
+methods: setup
+	$(BIN)/python benchmarks/methods.py
 
 lint: setup
 	$(BIN)/ruff check .
