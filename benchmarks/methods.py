@@ -4,6 +4,7 @@
 """
 
 import json
+import logging
 import os
 import tempfile
 import time
@@ -26,7 +27,14 @@ from attnpool.registry import POOLS
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "benchmarks/results/methods.json", ROOT / "docs/methods.md"
 WIDTH, PLACEMENT, BATCH, SIDE = 0.35, "before", 128, 32
-RECIPE: dict[str, Any] = {"width": WIDTH, "placement": PLACEMENT, "batch_size": BATCH, "lr": 0.05, "augment": False}
+RECIPE: dict[str, Any] = {
+    "width": WIDTH,
+    "placement": PLACEMENT,
+    "batch_size": BATCH,
+    "lr": 0.05,
+    "clip_norm": 5.0,
+    "augment": False,
+}
 
 
 def methods() -> list[str]:
@@ -45,24 +53,22 @@ def network(method: str) -> Any:
     return attnpool.create_model(string(method), num_classes=10, in_channels=1, width=WIDTH, placement=PLACEMENT)
 
 
-def accuracy(method: str, seed: int, epochs: int) -> float:
-    """On the test split of the embedded data, after training alone on one thread."""
+def accuracy(method: str, seed: int, epochs: int) -> float | None:
+    """On the embedded test split, after training alone on one thread; None if the loss did not stay finite."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
-        done = attnpool.train(
-            string(method),
-            output=f"{folder}/run",
-            epochs=epochs,
-            seed=seed,
-            progress=False,
-            accelerator="cpu",
-            **RECIPE,
-        )
-    return done.test_accuracy
+        run: dict[str, Any] = {"output": f"{folder}/run", "epochs": epochs, "seed": seed, **RECIPE}
+        try:
+            return attnpool.train(string(method), progress=False, accelerator="cpu", **run).test_accuracy
+        except ValueError as error:
+            if "not finite" not in str(error):
+                raise
+            return None
 
 
-def accuracies(names: Sequence[str], seeds: int, epochs: int) -> dict[str, list[float]]:
+def accuracies(names: Sequence[str], seeds: int, epochs: int) -> dict[str, list[float | None]]:
     """Of every method and seed, one process a core."""
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         jobs = {pool.submit(accuracy, name, seed, epochs): (name, seed) for seed in range(seeds) for name in names}
@@ -117,8 +123,8 @@ def page(results: dict[str, Any]) -> str:
     rows, settings, where = results["rows"], results["settings"], results["environment"]
     floor = next(row["step_ms"][1] for row in rows if row["method"] == "skip")
     lines = []
-    for row in sorted(rows, key=lambda row: -mean(row["test_accuracy"])):
-        values = [100 * value for value in row["test_accuracy"]]
+    for row in sorted(rows, key=lambda row: -mean(value or 0 for value in row["test_accuracy"])):
+        values = [100 * (value or 0) for value in row["test_accuracy"]]  # a run that diverged counts as 0
         low, median, high = row["step_ms"]
         lines.append(
             f"| `{row['method']}` | {row['params']:,} | {median:.0f} ({low:.0f} to {high:.0f}) | {median / floor:.2f} "
@@ -129,7 +135,8 @@ def page(results: dict[str, Any]) -> str:
 
 `make methods` makes this page: `mobilenet_v2-METHOD-1222121` at {settings["width"]} of its width, each pool before its
 stage, attention with 2 heads, on the embedded Fashion-MNIST at {SIDE} x {SIDE}; {settings["epochs"]} epochs, batches of
-{settings["batch_size"]}, learning rate {settings["lr"]}, no augmentation, {settings["seeds"]} seeds.
+{settings["batch_size"]}, learning rate {settings["lr"]}, gradients clipped at a norm of {settings["clip_norm"]},
+no augmentation, {settings["seeds"]} seeds.
 A step is forward, backward and SGD on one batch: median (quartiles) of {settings["rounds"]}, all methods in turn in
 each round, on {where["threads"]} threads of {where["device"]}.
 
@@ -138,7 +145,8 @@ each round, on {where["threads"]} threads of {where["device"]}.
 {table}
 
 At this size and after so few epochs the order says how fast a method learns to be useful, not which is best in the
-end, and differences below the spread of the seeds say nothing. Times are those of plain PyTorch on a CPU.
+end, and differences below the spread of the seeds say nothing. A run that diverged counts as 0 %. Times are those of
+plain PyTorch on a CPU.
 
 Measured at commit {where["commit"]} with torch {where["torch"]}; the figures are in
 `benchmarks/results/methods.json`.

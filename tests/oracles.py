@@ -311,7 +311,7 @@ def dynamic_conv(layer: Any, x: Tensor) -> Tensor:
         z = z.clamp(min=0) @ layer.attention.fc2.weight[:, :, 0, 0].T + layer.attention.fc2.bias
         shares = (z[0] / layer.attention.temperature).exp()
         shares = shares / shares.sum()
-        weight = sum(s * kernel for s, kernel in zip(shares, layer.weight, strict=True))
+        weight = sum(s * kernel for s, kernel in zip(shares, layer.weight.chunk(len(shares)), strict=True))
         bias = None if layer.bias is None else sum(s * b for s, b in zip(shares, layer.bias, strict=True))
         images.append(
             nn.functional.conv2d(image, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)

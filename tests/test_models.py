@@ -134,11 +134,6 @@ def test_features_can_be_copied() -> None:
             assert torch.equal(a, b)
 
 
-def test_dynamic_convolution_is_refused_for_now() -> None:
-    with pytest.raises(SpecError, match="dynamic convolution"):
-        create_model("dyresnet18-skip-1222")
-
-
 def test_a_stage_that_has_nothing_to_stride_is_refused() -> None:
     with pytest.raises(ValueError, match="convolution that can stride"):
         create_model("convnext_atto-skip-2222")

@@ -1,5 +1,6 @@
 """Architecture strings: the published grammar, both ways, and what is wrong with a wrong one."""
 
+import itertools
 import json
 import warnings
 from dataclasses import replace
@@ -7,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnpool import ModelSpec, PoolSpec, SpecError, parse
 from attnpool.models.stages import BACKBONES
-from attnpool.poolspec import OPTIONS
+from attnpool.poolspec import FLAGS, OPTIONS, parse_pool
 from attnpool.registry import POOLS
 from attnpool.spec import REDUCED_PATCHES
 
@@ -34,6 +36,11 @@ def pool_tokens(draw: st.DrawFn, strides: list[int] | None = None) -> str:
         digits = [draw(st.integers(s > 1, 9)) for s in (strides or [2])]
         plain = (strides is None or len(strides) in REDUCED_PATCHES) and draw(st.booleans())
         token += "_reduced" + ("" if plain else "".join(map(str, digits)))
+    set_by_now = set()
+    for flag, (keyword, _) in FLAGS.items():
+        if POOLS[method].takes(keyword) and keyword not in set_by_now and draw(st.booleans()):
+            set_by_now.add(keyword)
+            token += f"_{flag}"
     return token
 
 
@@ -45,6 +52,21 @@ def architectures(draw: st.DrawFn) -> str:
     prepool = f"prepool-{draw(pool_tokens())}-{draw(st.integers(2, 99))}-" if draw(st.booleans()) else ""
     dynamic = "dy" if draw(st.booleans()) else ""
     return f"{prepool}{dynamic}{name}-{draw(pool_tokens(strides))}-{''.join(map(str, strides))}"
+
+
+def test_ablations_combine_freely() -> None:
+    combinations = 0
+    for method in ("nlp", "dfmnlp", "mixp", "dfmixp", "nlpnope"):
+        flags = [flag for flag, (keyword, _) in FLAGS.items() if POOLS[method].takes(keyword)]
+        for chosen in itertools.chain.from_iterable(itertools.combinations(flags, n) for n in range(len(flags) + 1)):
+            token = "_".join((method, "headfix2", "nowin", *chosen))
+            assert str(parse_pool(token)) == token
+            layer = POOLS[method](4, 2, **parse_pool(token).options)
+            assert layer.exp == ("noexp" not in chosen)
+            assert (layer.attend.position is None) == ("nope" in (*chosen, method.removeprefix("nlp")))
+            assert layer(torch.randn(2, 4, 6, 6)).shape == (2, 4, 3, 3)
+            combinations += 1
+    assert combinations == 4 * 32 + 16
 
 
 def quietly(text: str, **fields: Any) -> ModelSpec:
@@ -194,6 +216,10 @@ def test_stages_that_are_average_pooling_warn() -> None:
         ("prepool-nlp_reduced12-4-resnet18-nlp-1222", "nlp_reduced12", 8, "prepool has to be"),
         ("prepool-nlp_reduced0-4-resnet18-nlp-1222", "nlp_reduced0", 8, "prepool has to be"),
         ("resnet18-nlp_reduced12-1222", "nlp_reduced12", 9, "4 stages"),
+        ("resnet18-nlp_noexp_noexp-1222", "noexp", 19, "given twice"),
+        ("resnet18-gaussian_pool_CN_deterministic-1222", "deterministic", 26, "given twice"),
+        ("resnet18-nlp_nobn3-1222", "nobn3", 13, "did you mean 'nobn2' or 'nobn1'"),
+        ("resnet18-nlpnoexp_noexp-1222", "noexp", 18, "is not an option of 'nlpnoexp'"),
         ("resnet18-nlp_reduced0011-1222", "nlp_reduced0011", 9, "positive where"),
         ("mobilenetv1-nlp_reduced-12222", "nlp_reduced", 12, "followed by 5 digits"),
     ],

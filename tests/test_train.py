@@ -242,3 +242,14 @@ def test_ctrl_c_leaves_the_last_finished_epoch_and_one_line(stripes: str, tmp_pa
     assert err.splitlines() == [f"attnpool: stopped; the checkpoint of epoch {epoch} is in {output / 'last'}"]
     assert out == ""
     assert attnpool.load(output / "last")(torch.zeros(1, 1, 32, 32)).shape == (1, 3)
+
+
+def test_dynamic_convolution_is_annealed_and_keeps_its_temperature(stripes: str, tmp_path: Path) -> None:
+    options = {**SMALL, "epochs": 3, "data": stripes, "attention": "after:layer2.0"}
+    result = train("dyresnet18-skip-1222", output=str(tmp_path / "run"), **options)
+    assert [row["temperature"] for row in result.history] == [34, 31, 28]
+    for folder, epoch in ((tmp_path / "run", result.best_epoch), (tmp_path / "run" / "last", 3)):
+        model: Any = attnpool.load(folder)
+        assert model.layer1[0].conv1.attention.temperature == 34 - 3 * (epoch - 1)
+        assert model.spec.attention == "after:layer2.0"
+        assert isinstance(model.layer2.attention, attnpool.ULSAM)

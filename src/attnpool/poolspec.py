@@ -33,6 +33,7 @@ class PoolSpec:
         window_norm: False is `nowin`: the weights of a window are not divided by their sum.
         reduced: `reduced`: larger patches in the early stages.
         patches: The digits of `reducedABCD`: the patch of each stage, 0 where no pool stands; None: as published.
+        flags: Names in `FLAGS`, in its order.
     """
 
     method: str
@@ -40,6 +41,7 @@ class PoolSpec:
     window_norm: bool = True
     reduced: bool = False
     patches: tuple[int, ...] | None = None
+    flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.method in POOLS, "method", f"a pooling method{did_you_mean(self.method, POOLS)}", self.method)
@@ -50,15 +52,44 @@ class PoolSpec:
         require(self.heads is None or 1 <= self.heads <= 9999, "heads", "from 1 to 9999", self.heads)
         digits = self.patches is None or (self.reduced and self.patches and all(0 <= p <= 9 for p in self.patches))
         require(bool(digits), "patches", "digits, with reduced=True", self.patches)
+        self._check_flags()
+
+    def _check_flags(self) -> None:
+        known = [flag for flag, (keyword, _) in FLAGS.items() if POOLS[self.method].takes(keyword)]
+        ordered = self.flags == tuple(flag for flag in known if flag in self.flags)
+        single = len({FLAGS[flag][0] for flag in self.flags if flag in FLAGS}) == len(self.flags)
+        require(
+            ordered and single, "flags", f"a tuple of some of {known}, in that order, each setting its own", self.flags
+        )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keywords of a layer that the token sets, patches apart."""
+        heads = {} if self.heads is None else {"num_heads": self.heads}
+        window = {} if self.window_norm else {"normalize": False}
+        return {**heads, **window, **{FLAGS[flag][0]: FLAGS[flag][1] for flag in self.flags}}
 
     def __str__(self) -> str:
         heads = "" if self.heads is None else f"_headfix{self.heads}"
         reduced = "_reduced" + "".join(map(str, self.patches or ())) if self.reduced else ""
-        return f"{self.method}{heads}{'' if self.window_norm else '_nowin'}{reduced}"
+        flags = "".join(f"_{flag}" for flag in self.flags)
+        return f"{self.method}{heads}{'' if self.window_norm else '_nowin'}{reduced}{flags}"
 
 
 OPTIONS = {"headfix": "num_heads", "nowin": "normalize", "reduced": "patch_size"}
 """Option of the grammar to the keyword of a layer: a method has the option if it takes the keyword."""
+
+FLAGS: dict[str, tuple[str, Any]] = {
+    "noexp": ("exp", False),
+    "nosigmoid": ("sigmoid", False),
+    "nope": ("position", "none"),
+    "nobn1": ("embed_norm", False),
+    "nobn2": ("restore_norm", False),
+    "simplified": ("simplified", True),
+    "CN": ("stochasticity", "CN"),
+    "deterministic": ("stochasticity", None),
+}
+"""Option of the grammar to a keyword of a layer and the value that it sets."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +114,7 @@ def resolve(pool: PoolSpec, stride: int, heads: int, patch: int, ratio: float = 
     """The pool of a stage whose published settings are `heads`, `patch` and `ratio`; None: convolutions stride."""
     if pool.method == "skip":
         return None
-    values = {
-        "num_heads": pool.heads or heads,
-        "patch_size": patch,
-        "embed_ratio": ratio,
-        "normalize": pool.window_norm,
-    }
+    values = {"num_heads": heads, "patch_size": patch, "embed_ratio": ratio, "normalize": True, **pool.options}
     return StagePool(pool.method, stride, {k: v for k, v in values.items() if POOLS[pool.method].takes(k)})
 
 
@@ -108,17 +134,26 @@ def parse_pool(token: str, position: int = 0) -> PoolSpec:
         if new.keys() & values.keys():
             raise SpecError("is given twice", option, start)
         values |= new
-    return PoolSpec(method, **values)
+    flags = tuple(flag for flag in FLAGS if values.get(FLAGS[flag][0]) == flag)
+    return PoolSpec(method, **{field: value for field, value in values.items() if value not in flags}, flags=flags)
+
+
+def option_names(method: str) -> list[str]:
+    """The options that a method has in strings, N for a number."""
+    counted = {"headfix": "headfixN"}
+    known = [counted.get(name, name) for name, keyword in OPTIONS.items() if POOLS[method].takes(keyword)]
+    return known + [flag for flag, (keyword, _) in FLAGS.items() if POOLS[method].takes(keyword)]
 
 
 def _parse_option(option: str, position: int, method: str) -> dict[str, Any]:
-    """The fields of `PoolSpec` that an option sets."""
-    known = [name for name, keyword in OPTIONS.items() if POOLS[method].takes(keyword)]
+    """The field of `PoolSpec` that an option sets, or the keyword and name of a flag."""
+    known = option_names(method)
+    if option in FLAGS and option in known:
+        return {FLAGS[option][0]: option}
     match = re.fullmatch("(headfix(?=[1-9])|nowin$|reduced)([0-9]{0,15})", option)
     name, value = match.groups() if match else ("", "")
-    if name not in known:
-        written = [name.replace("headfix", "headfixN") for name in known]
-        hint = did_you_mean(option, written) if known else " (it has none)"
+    if name not in OPTIONS or not POOLS[method].takes(OPTIONS[name]):
+        hint = did_you_mean(option, known) if known else " (it has none)"
         raise SpecError(f"is not an option of {method!r}{hint}", option, position)
     if name == "headfix":
         return {"heads": int(value)}

@@ -30,6 +30,7 @@ class Recipe:
     schedule: ScheduleName = "cosine"
     warmup_epochs: float = 1.0
     label_smoothing: float = 0.0
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         rules = {
@@ -37,6 +38,7 @@ class Recipe:
             "momentum": (0 <= self.momentum < 1, "at least 0 and below 1"),
             "weight_decay": (self.weight_decay >= 0, "at least 0"),
             "warmup_epochs": (self.warmup_epochs >= 0, "at least 0"),
+            "clip_norm": (self.clip_norm is None or self.clip_norm > 0, "positive"),
             "label_smoothing": (0 <= self.label_smoothing < 1, "at least 0 and below 1"),
         }
         for name, (holds, rule) in rules.items():

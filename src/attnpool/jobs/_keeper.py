@@ -34,7 +34,9 @@ class Keeper(pl.Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         epoch = trainer.current_epoch + 1
         if not math.isfinite(metrics["train_loss"]):
-            raise ValueError(f"the loss is not finite after epoch {epoch}, a lower lr may help; {self.kept()}")
+            raise ValueError(
+                f"the loss is not finite after epoch {epoch}, a lower lr or a clip_norm may help; {self.kept()}"
+            )
         row = {"epoch": epoch, "seconds": time.perf_counter() - self._started, **metrics}
         if trainer.is_global_zero:
             training = {**self.description.training, "epoch": epoch}

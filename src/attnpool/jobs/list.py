@@ -1,5 +1,6 @@
 """`attnpool list`: the pooling methods, backbones and data sources that there are."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -8,8 +9,8 @@ from rich.table import Table
 
 import attnpool.pools  # noqa: F401  (fills the registry)
 from attnpool.models.stages import BACKBONES
-from attnpool.poolspec import OPTIONS
-from attnpool.registry import POOLS, SOURCES, Registry, import_all
+from attnpool.poolspec import option_names
+from attnpool.registry import POOLS, SOURCES, Entry, Registry, import_all
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Catalogue:
     def __rich__(self) -> Table:
         table = Table(*self.columns, title=self.title, show_lines=True)
         table.columns[0].no_wrap = True
+        table.columns[1].min_width = 30
         for column in table.columns[1:]:
             column.overflow = "fold"
         for row in self.rows:
@@ -40,13 +42,16 @@ def list_(what: Literal["pools", "models", "data"]) -> Catalogue:
 
 
 def _pools() -> Catalogue:
-    rows = [(*row, _options(row[0])) for row in _described(POOLS)]
-    return Catalogue("Pooling methods", ("name", "what it computes, and its paper", "options"), rows)
+    rows = [(*row, *_options(POOLS[row[0]])) for row in _described(POOLS)]
+    return Catalogue("Pooling methods", ("name", "what it computes, and its paper", "in strings: _", "in Python"), rows)
 
 
-def _options(name: str) -> str:
-    written = {"headfix": "headfixN", "nowin": "nowin", "reduced": "reduced"}
-    return "\n".join(text for option, text in written.items() if POOLS[name].takes(OPTIONS[option]))
+def _options(entry: Entry) -> tuple[str, str]:
+    """The options of a method in strings, and in Python with their values if nothing is said."""
+    if entry.fixed:
+        return f"[dim]as {entry.base}[/dim]", f"[dim]as {entry.base}[/dim]"
+    keywords = [p for p in inspect.signature(entry.target).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return " ".join(option_names(entry.name)), " ".join(f"{p.name}={p.default!r}" for p in keywords)
 
 
 def _models() -> Catalogue:

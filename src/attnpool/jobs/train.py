@@ -89,6 +89,7 @@ def train(
     schedule: ScheduleName = "cosine",
     warmup_epochs: float = 1.0,
     label_smoothing: float = 0.0,
+    clip_norm: float | None = None,
     augment: bool = True,
     val_fraction: float = 0.1,
     seed: int = 0,
@@ -122,6 +123,7 @@ def train(
         schedule: steps divides the learning rate by 5 at 60, 80 and 90 %; cosine falls to zero after a warm-up.
         warmup_epochs: Linear rise of the cosine schedule, in epochs.
         label_smoothing: Part of the label spread over all classes.
+        clip_norm: Largest norm of a step's gradient, above which it is scaled down; by default there is none.
         augment: Random crops and flips of the training images.
         val_fraction: Part of the training data held out to choose the best epoch.
         seed: Of weights, hold-out, order and augmentation; the same seed gives the same run on the same machine.
@@ -137,7 +139,7 @@ def train(
         KeyboardInterrupt: on Ctrl-C; the message says where the last finished epoch is.
     """
     arguments = dict(locals())
-    recipe = Recipe(optimizer, lr, momentum, weight_decay, schedule, warmup_epochs, label_smoothing)
+    recipe = Recipe(optimizer, lr, momentum, weight_decay, schedule, warmup_epochs, label_smoothing, clip_norm)
     _check_run(epochs, seed, precision)
     spec = parse(architecture)  # first of all, since it is the likeliest mistake and costs nothing
     source = open_source(data)
@@ -174,6 +176,7 @@ def train(
             progress,
             max_epochs=epochs,
             precision=precision,
+            gradient_clip_val=clip_norm,
             callbacks=[keeper, Annealing()],
             logger=[CSVLogger(folder, "logs", "csv"), TensorBoardLogger(folder, "logs", "tensorboard")],
         )

@@ -57,7 +57,7 @@ class DynamicConv2d(nn.Module):
         dilation: Distance of the kernels' taps, in pixels.
         groups: Groups of channels that do not see each other.
         bias: Whether each kernel has a bias.
-        kernels: Kernels K.
+        kernels: Kernels K; `weight` holds them one after the other, (K * out_channels, in_channels / groups, kh, kw).
 
     Shape:
         (B, in_channels, H, W) to (B, out_channels, H', W'), or unbatched, sizes as `nn.Conv2d`.
@@ -90,11 +90,10 @@ class DynamicConv2d(nn.Module):
         self.kernel_size, self.stride = pair("kernel_size", kernel_size), pair("stride", stride)
         self.padding, self.dilation = pair("padding", padding, least=0), pair("dilation", dilation)
         self.attention = KernelAttention(in_channels, positive("kernels", kernels))
-        shape = (kernels, out_channels, in_channels // groups, *self.kernel_size)
-        self.weight = nn.Parameter(torch.empty(shape))
+        # the kernels one after the other: channels-last memory is for tensors of four dimensions
+        self.weight = nn.Parameter(torch.empty(kernels * out_channels, in_channels // groups, *self.kernel_size))
         self.bias = nn.Parameter(torch.zeros(kernels, out_channels)) if bias else None
-        for kernel in self.weight:
-            nn.init.kaiming_uniform_(kernel)
+        nn.init.kaiming_uniform_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim == 3:
@@ -102,7 +101,8 @@ class DynamicConv2d(nn.Module):
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"input has to be (B, {self.in_channels}, H, W), but got {tuple(x.shape)}")
         share, batch = self.attention(x), x.shape[0]  # (B, K)
-        weight = (share @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:]).flatten(0, 1)  # (B * out, ...)
+        weight = share @ self.weight.reshape(share.shape[1], -1)  # (B, out * in / groups * kh * kw)
+        weight = weight.reshape(-1, *self.weight.shape[1:])  # (B * out, in / groups, kh, kw)
         bias = None if self.bias is None else (share @ self.bias).flatten()  # (B * out)
         images = x.flatten(0, 1).unsqueeze(0)  # (1, B * in, H, W)
         y = F.conv2d(images, weight, bias, self.stride, self.padding, self.dilation, self.groups * batch)
@@ -155,7 +155,7 @@ def _from_conv(conv: nn.Conv2d, path: str, copy_weights: bool) -> DynamicConv2d:
     )
     if copy_weights:
         with torch.no_grad():
-            dynamic.weight.copy_(conv.weight.expand_as(dynamic.weight))
+            dynamic.weight.copy_(conv.weight.repeat(KERNELS, 1, 1, 1))
             if dynamic.bias is not None and conv.bias is not None:
                 dynamic.bias.copy_(conv.bias.expand_as(dynamic.bias))
     return dynamic.to(conv.weight).train(conv.training)

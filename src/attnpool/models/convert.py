@@ -133,7 +133,7 @@ def published_layer_state_dict(kind: str, state: Mapping[str, Tensor]) -> dict[s
     table = DYNAMIC_CONV if kind == "dynamic_conv" else LAYER
     named = {name: _translate(name, table) for name in state}
     _refuse(f"a {kind} layer", unknown=[name for name, ours in named.items() if ours is None])
-    return _with_temperatures({ours: state[name] for name, ours in named.items() if ours is not None})
+    return _as_dynamic({ours: state[name] for name, ours in named.items() if ours is not None})
 
 
 def published_state_dict(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
@@ -153,7 +153,7 @@ def published_state_dict(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[s
         raise ConversionError(f"spec has to be of a published backbone ({', '.join(NETWORKS)}), but got {spec}")
     named = {name: _network_name(re.sub(f"^{_PREFIX}", "", name), spec, backbone) for name in state}
     unknown = [name for name, ours in named.items() if ours is None]
-    found = _with_temperatures({ours: state[name] for name, ours in named.items() if ours is not None})
+    found = _as_dynamic({ours: state[name] for name, ours in named.items() if ours is not None})
     expected = {name: value.shape for name, value in build(spec).state_dict().items()}
     averages = tuple(_average_pools(spec, backbone))
     dropped = [name for name in found if name not in expected and name.startswith(averages)] if averages else []
@@ -173,10 +173,17 @@ def published_state_dict(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[s
     return found
 
 
-def _with_temperatures(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The temperature of each dynamic convolution added: the published code never changes it from its start."""
-    gates = [name.removesuffix("fc1.weight") for name in state if name.endswith("attention.fc1.weight")]
-    return state | {f"{gate}temperature": torch.tensor(START) for gate in gates}
+def _as_dynamic(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Dynamic convolutions as ours: the kernels in one dimension with the output channels, and the temperature added.
+
+    The published code never changes it from its start.
+    """
+    for gate in [name.removesuffix("fc1.weight") for name in state if name.endswith("attention.fc1.weight")]:
+        state[f"{gate}temperature"] = torch.tensor(START)
+        weight = gate.removesuffix("attention.") + "weight"
+        if weight in state and state[weight].ndim == 5:
+            state[weight] = state[weight].flatten(0, 1)
+    return state
 
 
 def _join_subspaces(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

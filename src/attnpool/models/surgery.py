@@ -113,11 +113,9 @@ def _factory(token: str) -> PoolFactory:
         raise SpecError(
             "reduced has to go with a backbone's stages; use functools.partial(SelfAttentivePool2d, patch_size=...)"
         )
-    heads = {} if spec.heads is None else {"num_heads": spec.heads}
-    window = {} if spec.window_norm else {"normalize": False}
 
     def build(channels: int, stride: int, *, ceil_mode: bool) -> nn.Module:
-        return POOLS[spec.method](channels, stride, ceil_mode=ceil_mode, **heads, **window)
+        return POOLS[spec.method](channels, stride, ceil_mode=ceil_mode, **spec.options)
 
     return build
 

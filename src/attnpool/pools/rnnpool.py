@@ -12,7 +12,8 @@ class FastGRNNCell(nn.Module):
     """z = sigmoid(W x + U h + b_z), h' = (1 - z) * tanh(W x + U h + b_h) + z * h.
 
     Kusupati et al., NeurIPS 2018, https://arxiv.org/abs/1901.02358, with its two scalars at 1 and 0, where the
-    published RNNPool holds them.
+    published RNNPool holds them. The weights start so that the states vary as the inputs do; published are weights of
+    0.1 and biases of 1, with which they hardly vary and a batch norm behind them sees a constant.
 
     Args:
         inputs: Channels of x.
@@ -26,8 +27,10 @@ class FastGRNNCell(nn.Module):
         super().__init__()
         self.input = nn.Linear(inputs, hidden, bias=False)
         self.state = nn.Linear(hidden, hidden, bias=False)
-        self.gate_bias = nn.Parameter(torch.ones(hidden))
-        self.update_bias = nn.Parameter(torch.ones(hidden))
+        self.gate_bias = nn.Parameter(torch.zeros(hidden))
+        self.update_bias = nn.Parameter(torch.zeros(hidden))
+        nn.init.normal_(self.input.weight, std=inputs**-0.5)
+        nn.init.orthogonal_(self.state.weight)
 
     def forward(self, sequence: Tensor) -> Tensor:
         h = torch.zeros_like(sequence[0])  # (N, hidden)
