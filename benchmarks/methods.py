@@ -57,11 +57,12 @@ def accuracy(method: str, seed: int, epochs: int) -> float | None:
     """On the embedded test split, after training alone on one thread; None if the loss did not stay finite."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    train = attnpool.train  # brings Lightning, which sets the level of its log
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         run: dict[str, Any] = {"output": f"{folder}/run", "epochs": epochs, "seed": seed, **RECIPE}
         try:
-            return attnpool.train(string(method), progress=False, accelerator="cpu", **run).test_accuracy
+            return train(string(method), progress=False, accelerator="cpu", **run).test_accuracy
         except ValueError as error:
             if "not finite" not in str(error):
                 raise
@@ -99,7 +100,7 @@ def step_times(names: Sequence[str], rounds: int) -> dict[str, list[float]]:
 
 def measure(epochs: int, seeds: int, rounds: int) -> dict[str, Any]:
     """Everything that the page shows, as JSON values."""
-    names = methods()
+    names, where = methods(), environment()
     times = step_times(names, rounds)
     found = accuracies(names, seeds, epochs)
     rows = []
@@ -115,7 +116,7 @@ def measure(epochs: int, seeds: int, rounds: int) -> dict[str, Any]:
             }
         )
     settings = {"epochs": epochs, "seeds": seeds, "rounds": rounds, "side": SIDE, **RECIPE}
-    return {"schema": "attnpool-methods-1", "settings": settings, "environment": environment(), "rows": rows}
+    return {"schema": "attnpool-methods-1", "settings": settings, "environment": where, "rows": rows}
 
 
 def page(results: dict[str, Any]) -> str:

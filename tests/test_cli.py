@@ -114,6 +114,7 @@ WRONG = {
     "train resnet18-nlq-1222": "did you mean 'nlp'",
     "train resnet18-nlp-122": "4 digits from 1 to 9",
     "train resnet18-nlp_headfx2-1222": "did you mean 'headfixN'",
+    f"train {STRING} --clip-norm 0": "clip_norm has to be positive",
     f"train {STRING} --attention after:nowhere": "attention has to name a block",
     f"train {STRING} --attention layer1": "after:BLOCK or replace:BLOCK",
     "convert nowhere.pth out": "required: arch",

@@ -38,6 +38,8 @@ def test_keeps_the_size_the_dtype_and_a_missing_batch(make: Any) -> None:
     x = torch.randn(3, 8, 7, 5)
     assert layer(x).shape == x.shape
     torch.testing.assert_close(layer(x[1]), layer(x)[1])
+    last = x.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(layer.to(memory_format=torch.channels_last)(last), layer(x))
     assert layer.double()(x.double()).dtype == torch.float64
     assert layer.bfloat16()(x.bfloat16()).dtype == torch.bfloat16
 
@@ -77,6 +79,11 @@ def test_compiles_exports_and_has_right_gradients(make: Any) -> None:
 def test_bad_arguments_are_named(make: Any, rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         make()
+
+
+def test_subspace_attention_keeps_channels_last() -> None:
+    x = torch.randn(2, 8, 5, 5).contiguous(memory_format=torch.channels_last)
+    assert ULSAM(8)(x).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_shares_become_sharper_as_the_temperature_falls() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -21,8 +22,10 @@ import attnpool
 from attnpool.data.source import Source, open_source
 from attnpool.jobs import train as train_module
 from attnpool.jobs._classifier import Recipe, make_schedule
+from attnpool.jobs._trainer import seeded
 from attnpool.jobs.evaluate import evaluate
 from attnpool.jobs.train import TrainResult, train
+from attnpool.models.build import build
 from attnpool.models.checkpoint import Description, read_description, save
 
 ARCHITECTURE = "resnet18-nlp_headfix2-1222"
@@ -253,3 +256,13 @@ def test_dynamic_convolution_is_annealed_and_keeps_its_temperature(stripes: str,
         assert model.layer1[0].conv1.attention.temperature == 34 - 3 * (epoch - 1)
         assert model.spec.attention == "after:layer2.0"
         assert isinstance(model.layer2.attention, attnpool.ULSAM)
+
+
+def test_a_clipped_gradient_moves_the_weights_by_no_more(stripes: str, tmp_path: Path) -> None:
+    run(stripes, tmp_path / "run", epochs=1, clip_norm=1e-6, momentum=0.0, weight_decay=0.0, warmup_epochs=0.0)
+    moved: Any = attnpool.load(tmp_path / "run" / "last")
+    with seeded(0):
+        fresh = build(moved.spec)
+    steps = math.ceil(0.9 * 120 / 16)
+    for a, b in zip(moved.parameters(), fresh.parameters(), strict=True):
+        assert (a - b).norm() <= steps * 0.02 * 1e-6 + 1e-6 * b.norm()

@@ -38,8 +38,8 @@ class ULSAM(nn.Module):
         check_input(x, self.channels)
         if x.ndim == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0)
-        a = self.attention_map(x).repeat_interleave(self.channels // self.groups, dim=1)  # (B, C, H, W)
-        return x + x * a
+        gain = 1 + self.attention_map(x).unsqueeze(2)  # (B, g, 1, H, W)
+        return (x.unflatten(1, (self.groups, -1)) * gain).flatten(1, 2)  # (B, C, H, W)
 
     def attention_map(self, x: Tensor) -> Tensor:
         """The share of every position, one map a group: (B, C, H, W) -> (B, g, H, W)."""
