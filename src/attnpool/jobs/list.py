@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rich.markup import escape
 from rich.table import Table
 
 import attnpool.pools  # noqa: F401  (fills the registry)
@@ -24,7 +25,6 @@ class Catalogue:
     def __rich__(self) -> Table:
         table = Table(*self.columns, title=self.title, show_lines=True)
         table.columns[0].no_wrap = True
-        table.columns[1].min_width = 30
         for column in table.columns[1:]:
             column.overflow = "fold"
         for row in self.rows:
@@ -42,16 +42,18 @@ def list_(what: Literal["pools", "models", "data"]) -> Catalogue:
 
 
 def _pools() -> Catalogue:
-    rows = [(*row, *_options(POOLS[row[0]])) for row in _described(POOLS)]
-    return Catalogue("Pooling methods", ("name", "what it computes, and its paper", "in strings: _", "in Python"), rows)
+    rows = [(*row, _options(POOLS[row[0]])) for row in _described(POOLS)]
+    columns = ("name", "what it computes, and its paper", "options: _ in strings, [dim]in Python[/dim]")
+    return Catalogue("Pooling methods", columns, rows)
 
 
-def _options(entry: Entry) -> tuple[str, str]:
+def _options(entry: Entry) -> str:
     """The options of a method in strings, and in Python with their values if nothing is said."""
     if entry.fixed:
-        return f"[dim]as {entry.base}[/dim]", f"[dim]as {entry.base}[/dim]"
+        return f"[dim]as {entry.base}[/dim]"
     keywords = [p for p in inspect.signature(entry.target).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return " ".join(option_names(entry.name)), " ".join(f"{p.name}={p.default!r}" for p in keywords)
+    in_python = " ".join(f"{p.name}={p.default!r}" for p in keywords)
+    return f"{' '.join(option_names(entry.name))}\n[dim]{escape(in_python)}[/dim]".strip()
 
 
 def _models() -> Catalogue:
