@@ -156,6 +156,7 @@ ATTENTION = {
     "mobilenetv1-nlp_headfix2-12121": "replace:blocks.3.2,after:blocks.3.4,after:blocks.4",
     "mobilenetv3_small-skip-12111211121": "after:blocks.0.0",
     "dyresnet18-nlp-1222": "after:layer2.1:1,after:layer4",
+    "mobilenet_v2-nlp_headfix2-4222121": "after:blocks.6",
     "convnext_atto-maxp-1222": "after:stages.1.blocks.0:5",
 }
 
@@ -172,8 +173,8 @@ def test_attention_in_networks_of_strings(text: str, attention: str) -> None:
     assert not [name for name in plain.state_dict().keys() - model.state_dict().keys() if not name.startswith(gone)]
     features = create_model(text, num_classes=5, attention=attention, features_only=True).eval()
     with torch.no_grad():
-        maps = features(torch.zeros(1, 3, 64, 64))
-    assert [64 // m.shape[2] for m in maps] == features.reductions
+        maps = features(torch.zeros(1, 3, 128, 128))
+    assert [128 // m.shape[2] for m in maps] == features.reductions
     if attention.endswith((".4", "layer4")):
         assert model.stage_outputs[-1].path in modules  # what stands after the last stage is its end
 

@@ -1,5 +1,6 @@
 """From a spec to a network: a timm backbone, its strides set, its pools put in."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -77,7 +78,7 @@ def build(spec: ModelSpec, *, pretrained: bool = False) -> nn.Module:
     if spec.dynamic:
         make_dynamic_(net, keep=_stays_static, copy_weights=pretrained)
     if spec.attention:
-        moved = insert_attention_(net, spec.attention, input_size=TRACE_SIZE)
+        moved = insert_attention_(net, spec.attention, input_size=_roomy(outputs))
         outputs = [replace(stage, path=moved.get(stage.path, stage.path)) for stage in outputs]
     net.spec, net.stage_outputs = spec, tuple(outputs)
     if spec.backbone not in BACKBONES:  # ours are known to follow
@@ -85,12 +86,17 @@ def build(spec: ModelSpec, *, pretrained: bool = False) -> nn.Module:
     return net
 
 
+def _roomy(stages: Sequence[StageOutput]) -> tuple[int, int]:
+    """An image that the last stage still makes a map of 2 x 2 of, up to 512 pixels a side."""
+    side = min(512, max(TRACE_SIZE[0], 2 * max(stage.reduction for stage in stages)))
+    return (side, side)
+
+
 def _check_reductions(net: Any) -> None:
     """Refuse a timm network that does not shrink as its string says: it strides in ways that we do not know."""
-    smallest = max(stage.reduction for stage in net.stage_outputs)
-    side = min(512, max(TRACE_SIZE[0], 2 * smallest))
+    side, _ = size = _roomy(net.stage_outputs)
     try:
-        shapes = trace_shapes(net, (side, side))
+        shapes = trace_shapes(net, size)
         wrong = [s.path for s in net.stage_outputs if abs(shapes[s.path][1][-1] - side / s.reduction) > 1]
     except (RuntimeError, KeyError, AssertionError):
         wrong = [stage.path for stage in net.stage_outputs]
