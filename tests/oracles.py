@@ -142,9 +142,34 @@ def gaussian(pool: Any, x: Tensor) -> Tensor:
 
 def reflected(index: int, length: int) -> int:
     """The pixel that stands at `index` beyond a border that is a mirror."""
+    if length == 1:
+        return 0
     while not 0 <= index < length:
         index = -index if index < 0 else 2 * (length - 1) - index
     return index
+
+
+def dense(pool: Any, x: Tensor) -> Tensor:
+    """Max pooling or convolution, norm and ReLU of every window at stride 1, up to the last that is sampled."""
+    reach = [
+        max((n - 1) * s + 1, side + 2 * p - k + 1)
+        for n, s, side, p, k in zip(
+            counts(pool, (x.shape[2], x.shape[3])),
+            pool.stride,
+            x.shape[2:],
+            pool.padding,
+            pool.kernel_size,
+            strict=True,
+        )
+    ]
+    y = x.new_empty(*x.shape[:2], *reach)
+    for i, j in itertools.product(*map(range, reach)):
+        rows = list(range(i - pool.padding[0], i - pool.padding[0] + pool.kernel_size[0]))
+        columns = list(range(j - pool.padding[1], j - pool.padding[1] + pool.kernel_size[1]))
+        inside = [x[:, :, r, c] for r in rows if 0 <= r < x.shape[2] for c in columns if 0 <= c < x.shape[3]]
+        is_max = isinstance(pool.dense, nn.MaxPool2d)
+        y[:, :, i, j] = torch.stack(inside).amax(0) if is_max else conv(x, pool.dense[0], rows, columns)
+    return y if isinstance(pool.dense, nn.MaxPool2d) else batch_norm(y, pool.dense[1]).clamp(min=0)
 
 
 def blur(pool: Any, x: Tensor) -> Tensor:
@@ -153,7 +178,7 @@ def blur(pool: Any, x: Tensor) -> Tensor:
     size = counts(pool, (x.shape[2], x.shape[3]))
     middle = [(k - 1) // 2 - p for k, p in zip(pool.kernel_size, pool.padding, strict=True)]
     if pool.dense is not None:
-        x, middle = pool.dense(x), [0, 0]  # torch's own max pooling, or convolution, norm and ReLU
+        x, middle = dense(pool, x), [0, 0]
     y = x.new_zeros(*x.shape[:2], *size)
     for i, j, u, v in itertools.product(*map(range, size), range(f), range(f)):
         r = reflected(i * pool.stride[0] + middle[0] + u - (f - 1) // 2, x.shape[2])

@@ -15,6 +15,7 @@ GEOMETRIES = [  # kernel, stride, padding, ceil_mode
     (2, None, 0, False),
     (3, 2, 1, True),
     ((2, 3), (3, 2), (0, 1), False),
+    (2, 3, 0, True),
 ]
 SIZE = (6, 7)
 OPTIONS: dict[str, list[dict[str, Any]]] = {

@@ -17,7 +17,7 @@ GEOMETRIES = [  # kernel, stride, padding, ceil_mode
     (4, 3, 2, True),
     ((3, 2), (1, 2), (1, 0), False),
 ]
-SIZES = [(12, 12), (13, 9)]
+SIZES = [(12, 12), (13, 9), (4, 3)]
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2}
 """Largest error relative to the largest value, by dtype: of one map computed in two ways."""
 
@@ -68,17 +68,19 @@ def test_half_precision_is_near_single(name: str) -> None:
 
 
 @every_pool
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("training", "batches"), [(True, 50), (False, 50), (False, 0)])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_values_of_ten_thousand_stay_finite_in_half_precision(name: str, dtype: torch.dtype, training: bool) -> None:
+def test_values_of_ten_thousand_stay_finite_in_half_precision(
+    name: str, dtype: torch.dtype, training: bool, batches: int
+) -> None:
     """Values and gradients, the loss scaled as mixed-precision training scales it: true gradients have to fit."""
     pool, x = make(name), 1e4 * image().clamp(-3, 3)
     with torch.no_grad():
-        for _ in range(50):
-            pool(x)  # batch norms see the magnitude
+        for _ in range(batches):
+            pool(x)  # batch norms see the magnitude, or they do not
     pool, x = pool.to(dtype).train(training), x.to(dtype).requires_grad_()
     y = pool(x)
-    (2.0**-16 * y.float() * torch.randn(y.shape)).sum().backward()
+    (2.0**-20 * y.float() * torch.randn(y.shape)).sum().backward()
     assert y.isfinite().all()
     assert y.abs().max() > 1000 or name in ("attnpool", "convblurpool", "rnnpool")  # these normalise, or saturate
     for key, tensor in {**dict(pool.named_parameters()), "input": x}.items():

@@ -41,12 +41,14 @@ def window(
 def window_counts(
     size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], ceil_mode: bool
 ) -> tuple[int, int]:
-    """Rows and columns of windows on a map of `size`: the output size of `nn.AvgPool2d`."""
+    """Rows and columns of windows on a map of `size`: the output size of `nn.AvgPool2d`; none is a `ValueError`."""
     counts = []
     for length, k, s, p in zip(size, kernel, stride, padding, strict=True):
         free = length + 2 * p - k
         count = -(-free // s) + 1 if ceil_mode else free // s + 1
         counts.append(count - (ceil_mode and (count - 1) * s >= length + p))  # torch: it starts inside the map
+    if min(counts) < 1:
+        raise ValueError(f"input has to hold a window of {kernel} with padding {padding}, but is {tuple(size)}")
     return (counts[0], counts[1])
 
 

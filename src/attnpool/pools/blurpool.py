@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnpool.pools._size import Size, check_input, positive, window, window_counts
+from attnpool.pools._size import Size, check_input, fill_for_ceil, positive, window, window_counts
 from attnpool.registry import POOLS
 
 
@@ -58,7 +58,7 @@ class BlurPool2d(nn.Module):
         self.kernel_size, self.stride, self.padding = window(kernel_size, stride, padding)
         self.ceil_mode, self.filter_size = ceil_mode, filter_size
         taps = torch.tensor([comb(filter_size - 1, i) for i in range(filter_size)]) / 2 ** (filter_size - 1)
-        self.register_buffer("taps", torch.outer(taps, taps).expand(channels, 1, -1, -1), persistent=False)
+        self.register_buffer("taps", torch.outer(taps, taps).repeat(channels, 1, 1, 1), persistent=False)
         self.dense: nn.Module | None = None
         if dense == "max":
             self.dense = nn.MaxPool2d(self.kernel_size, 1, self.padding)
@@ -71,7 +71,8 @@ class BlurPool2d(nn.Module):
         if x.ndim == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         counts = window_counts(x.shape[-2:], self.kernel_size, self.stride, self.padding, self.ceil_mode)
-        x = x if self.dense is None else self.dense(x)
+        if self.dense is not None:
+            x = self.dense(self._filled(x))  # of every window, at stride 1
         border: list[int] = []
         for axis in (0, 1):
             # the middle of the first window; what was dense has it at pixel 0
@@ -83,6 +84,13 @@ class BlurPool2d(nn.Module):
         fits = max(border[2:]) < x.shape[2] and max(border[:2]) < x.shape[3]
         x = F.pad(x, border, mode="reflect" if fits else "replicate")
         return F.conv2d(x, self.taps, stride=self.stride, groups=self.channels)  # (B, C, H', W')
+
+    def _filled(self, x: Tensor) -> Tensor:
+        """The map with what an incomplete window lacks, where it counts."""
+        if not self.ceil_mode:
+            return x
+        value = float("-inf") if isinstance(self.dense, nn.MaxPool2d) else 0.0
+        return fill_for_ceil(x, self.kernel_size, self.stride, self.padding, value)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, kernel_size={self.kernel_size}, stride={self.stride}, filter_size={self.filter_size}"

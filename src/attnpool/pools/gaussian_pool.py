@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnpool.pools._half import widened
+from attnpool.pools._half import in_range, widened
 from attnpool.pools._size import Size, check_input, positive, window
 from attnpool.registry import POOLS
 
@@ -16,7 +16,8 @@ class GaussianPool2d(nn.Module):
     """Gaussian pooling: y = mean + softplus(m + s * noise) * std of each window, m and s from the global mean of x.
 
     Kobayashi, "Gaussian-Based Pooling for Convolutional Neural Networks", NeurIPS 2019.
-    The noise is standard normal and drawn in training only. Half precision is squared in float32.
+    The noise is standard normal and drawn in training only. Half precision is computed in
+    float32 and bounded by its largest value.
 
     Args:
         channels: Channels C of the input; kernel_size, stride, padding, ceil_mode: see `WeightedPool2d`.
@@ -53,15 +54,14 @@ class GaussianPool2d(nn.Module):
         check_input(x, self.channels)
         if x.ndim == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0)
-        mean, std = self._moments(x)  # (B, C, H', W')
+        mean, std = self._moments(widened(x))  # (B, C, H', W')
         z = self.hidden(x.mean((2, 3), keepdim=True))  # (B, C / 2, 1, 1)
         gain = self.to_mean(z)  # (B, C, 1, 1)
         if self.training and self.stochasticity is not None:
-            gain = gain + self.to_sigma(z) * torch.randn_like(std if self.stochasticity == "HWCN" else gain)
-        return mean + F.softplus(gain) * std
+            noise = torch.randn_like(std if self.stochasticity == "HWCN" else gain)
+            gain = gain + self.to_sigma(z) * noise
+        return in_range(mean + F.softplus(in_range(widened(gain), x.dtype)) * std, x.dtype).to(x.dtype)
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        wide = widened(x)
-        mean = self.mean(wide)
-        std = (self.mean(wide.square()) - mean.square()).clamp(min=self.eps).sqrt()
-        return mean.to(x.dtype), std.to(x.dtype)
+        mean = self.mean(x)
+        return mean, (self.mean(x.square()) - mean.square()).clamp(min=self.eps).sqrt()

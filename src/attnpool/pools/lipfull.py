@@ -1,5 +1,6 @@
 """Local importance pooling as first published: weights from a small network beside the map."""
 
+import torch
 from torch import Tensor, nn
 
 from attnpool.pools._half import widened
@@ -24,7 +25,7 @@ class FullLocalImportancePool2d(WeightedPool2d):
         width: Channels of the bottleneck.
 
     Shape:
-        (B, C, H, W) to (B, C, H', W'), or unbatched, sizes as `nn.AvgPool2d`. H * W at least 2.
+        (B, C, H, W) to (B, C, H', W'), or unbatched, sizes as `nn.AvgPool2d`.
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class FullLocalImportancePool2d(WeightedPool2d):
 
     def weight(self, x: Tensor) -> Tensor:
         """The weights of every position: (B, C, H, W) -> (B, C, H, W)."""
+        if x.shape[-2:].numel() == 1:
+            return torch.ones_like(x)  # a single weight cancels, and there is nothing to normalise by
         return (GAIN * widened(self.logit(x)).sigmoid()).exp()
 
 
