@@ -17,6 +17,7 @@ FLOORS = {
     "jobs": 4,
     "data": 3,
     "spec": 2,
+    "attentionspec": 2,
     "poolspec": 2,
     "models": 2,
     "pools": 1,

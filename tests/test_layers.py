@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from attnpool import (
@@ -19,8 +20,8 @@ from attnpool import (
     parse,
     replace_downsampling_,
 )
+from attnpool.attentionspec import parse_attention
 from attnpool.layers.dynamic_conv import anneal_
-from attnpool.models.attention import parse_attention
 from attnpool.spec import SpecError
 
 LAYERS: dict[str, Any] = {
@@ -71,7 +72,9 @@ def test_compiles_exports_and_has_right_gradients(make: Any) -> None:
         (lambda: DynamicConv2d(8, 8, 0), "kernel_size has to be .*, but got 0"),
         (lambda: DynamicConv2d(8, 6, 3, groups=4), "groups has to divide .*, but got 4"),
         (lambda: DynamicConv2d(8, 8, 3, kernels=0), "kernels has to be .*, but got 0"),
-        (lambda: DynamicConv2d(8, 8, 3)(torch.zeros(1, 4, 8, 8)), r"input has to be \(B, 8, H, W\), but got"),
+        (lambda: DynamicConv2d(8, 8, 3, padding="valid"), "padding has to be pixels or 'same', but got 'valid'"),
+        (lambda: DynamicConv2d(8, 8, 3)(torch.zeros(1, 4, 8, 8)), r"input has to be \(B, 8, H, W\) .*, but got"),
+        (lambda: DynamicConv2d(8, 8, 3)(torch.zeros(1, 8, 8, 8, dtype=torch.int64)), "floating-point"),
         (lambda: ULSAM(8, 3), "groups has to divide the 8 channels, but got 3"),
         (lambda: ULSAM(8)(torch.zeros(1, 4, 8, 8)), "input has to be .*, but got"),
     ],
@@ -110,11 +113,46 @@ def test_any_network_becomes_dynamic_with_equal_outputs() -> None:
     assert model(x).shape == expected.shape
 
 
-def test_what_has_no_dynamic_form_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"but 0 is Conv2d.*reflect"):
-        make_dynamic_(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect")))
-    with pytest.raises(ValueError, match="has none"):
-        make_dynamic_(nn.Sequential(nn.Linear(3, 8)))
+def test_what_has_no_dynamic_form_is_refused_and_the_network_left_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"))
+    with pytest.raises(ValueError, match=r"but 1 is Conv2d.*reflect"):
+        make_dynamic_(model)
+    assert type(model[0]) is nn.Conv2d
+    for nothing in (nn.Sequential(nn.Linear(3, 8)), nn.Conv2d(3, 8, 3), DynamicConv2d(3, 8, 3)):
+        with pytest.raises(ValueError, match="model has to have convolutions inside it"):
+            make_dynamic_(nothing)
+
+
+def test_a_convolution_in_two_places_stays_one_and_a_frozen_one_frozen() -> None:
+    shared = nn.Conv2d(8, 8, 3, padding=1).requires_grad_(False)
+    model = nn.Sequential(shared, nn.ReLU(), shared, nn.Conv2d(8, 8, 1))
+    assert make_dynamic_(model) == ["0", "2", "3"]
+    assert model[0] is model[2]
+    assert not any(p.requires_grad for p in model[0].parameters())
+    assert all(p.requires_grad for p in model[3].parameters())
+
+
+@pytest.mark.parametrize(("stride", "dilation", "side"), [(1, 1, 7), (2, 1, 8), (2, 1, 9), (3, 2, 10)])
+def test_same_padding_is_tensorflows(stride: int, dilation: int, side: int) -> None:
+    model = nn.Sequential(Conv2dSame(4, 6, 3, stride, 0, dilation))
+    x = torch.randn(2, 4, side, side)
+    expected = model(x)
+    make_dynamic_(model, copy_weights=True)
+    assert expected.shape[-1] == -(-side // stride)
+    torch.testing.assert_close(model(x), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("make", [lambda: DynamicConv2d(64, 64, 3, 1, 1), lambda: ULSAM(64)])
+def test_values_of_ten_thousand_stay_finite_in_half_precision(make: Any, dtype: torch.dtype) -> None:
+    for x in (torch.full((2, 64, 8, 8), 1e4), 1e4 * torch.rand(2, 64, 8, 8)):
+        layer, given = make().to(dtype), x.to(dtype).requires_grad_()
+        y = layer(given)
+        (2.0**-20 * y.float() * torch.randn(y.shape)).sum().backward()
+        for name, tensor in {**dict(layer.named_parameters()), "input": given}.items():
+            assert tensor.grad is not None, name
+            assert tensor.grad.isfinite().all(), name
+        assert y.isfinite().all()
 
 
 def static_convolutions(model: nn.Module) -> set[str]:
@@ -129,6 +167,8 @@ def static_convolutions(model: nn.Module) -> set[str]:
         ("dymobilenetv1-skip-12121", set()),
         ("dymobilenetv3_small-maxp-12111111111", set()),
         ("prepool-nlp_headfix2-4-dyresnet18_v2-skip-1222", set()),
+        ("dyconvnext_atto-maxp-1222", set()),
+        ("dytf_efficientnet_lite0-skip-1222121", set()),
         ("dyresnet18-lip-1122", {"layer3.pool.logit.0", "layer4.pool.logit.0"}),
         ("dyresnet18-gaussian_pool-1112", {f"layer4.pool.{n}.0" for n in ("hidden", "to_mean", "to_sigma")}),
         ("dyresnet18-attnpool-1112", {"layer4.pool.attend.embed", "layer4.pool.conv"}),
@@ -171,17 +211,45 @@ def test_attention_in_networks_of_strings(text: str, attention: str) -> None:
     assert parse(str(model.spec), **model.spec.settings) == model.spec
     gone = tuple(f"{site.block}." for site in sites if site.where == "replace")
     assert not [name for name in plain.state_dict().keys() - model.state_dict().keys() if not name.startswith(gone)]
-    features = create_model(text, num_classes=5, attention=attention, features_only=True).eval()
+    features: Any = create_model(text, num_classes=5, attention=attention, features_only=True).eval()
+    seen: list[Tensor] = []
+    for module in features.modules():
+        if isinstance(module, ULSAM):
+            module.register_forward_hook(lambda _m, _x, y: seen.append(y))
     with torch.no_grad():
         maps = features(torch.zeros(1, 3, 128, 128))
     assert [128 // m.shape[2] for m in maps] == features.reductions
-    if attention.endswith((".4", "layer4")):
-        assert model.stage_outputs[-1].path in modules  # what stands after the last stage is its end
+    if attention.endswith((".4", "layer4", "blocks.6")):
+        assert torch.equal(maps[-1], seen[-1])  # what stands after the last stage belongs to it
 
 
-def test_the_stage_of_a_single_block_ends_behind_its_attention() -> None:
-    model: Any = create_model("mobilenetv3_small-skip-12111211121", attention="after:blocks.0.0")
-    assert isinstance(model.get_submodule(model.stage_outputs[0].path), ULSAM)
+@pytest.mark.parametrize(("block", "stage"), [("blocks.0.0", 0), ("blocks.4", -1), ("blocks.4.2", -1)])
+def test_a_stage_ends_behind_its_attention(block: str, stage: int) -> None:
+    model: Any = create_model("mobilenetv3_small-skip-12111211121", attention=f"after:{block}")
+    assert isinstance(model.get_submodule(model.stage_outputs[stage].path), ULSAM)
+
+
+def test_a_block_that_strides_is_not_replaced_even_on_one_pixel() -> None:
+    with pytest.raises(ValueError, match=r"keeps its map's shape, but 'blocks.4.1'"):
+        create_model("mobilenetv3_small-skip-22222222222", attention="replace:blocks.4.1")
+
+
+def test_blocks_inside_each_other_and_empty_shortcuts() -> None:
+    model = timm.create_model("resnet18", num_classes=4)
+    model.layer1[0].downsample = nn.Sequential()  # as many write an identity
+    paths = insert_attention_(model, "after:layer2,after:layer1.0.conv1,after:layer1.0,after:layer1.0.downsample:1")
+    assert {type(model.get_submodule(path)) for path in paths.values()} == {ULSAM}
+    assert paths["layer2.1"] == "layer2.attention"
+    assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 4)
+
+
+def test_equal_attention_is_written_in_one_way() -> None:
+    one = parse("resnet18-skip-1222", attention="after:layer1.0:4 , replace:layer2.1:8")
+    assert one == parse("resnet18-skip-1222", attention="after:layer1.0,replace:layer2.1:8")
+    assert one.attention == "after:layer1.0,replace:layer2.1:8"
+    for wrong in (None, ("after:layer1.0",)):
+        with pytest.raises(SpecError, match="attention has to be"):
+            parse("resnet18-skip-1222", attention=wrong)
 
 
 class Own(nn.Module):
@@ -218,7 +286,7 @@ def test_attention_in_a_network_of_anyone() -> None:
         ("after:head", "gives a map.*but got 'head'"),
         ("replace:stem", r"keeps its map's shape, but 'stem' makes \(8, 16, 16\) of \(3, 32, 32\)"),
         ("after:stem:3", "attention at 'stem': groups has to divide the 8 channels"),
-        ("replace:body,after:body", "names 'body' twice"),
+        ("replace:body,after:body", "names 'body' again"),
     ],
 )
 def test_attention_that_cannot_be_is_refused_and_the_network_left_alone(attention: str, rule: str) -> None:

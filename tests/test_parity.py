@@ -125,5 +125,5 @@ def test_what_does_not_fit_is_listed() -> None:
         published_state_dict({"nonsense": torch.zeros(1)}, parse(text, num_classes=10))
     with pytest.raises(ConversionError, match="published backbone"):
         published_state_dict({}, parse("convnext_atto-nlp-1222"))
-    with pytest.raises(ConversionError, match="do not fit a nlp layer: unknown: colour"):
+    with pytest.raises(ConversionError, match="do not fit a layer of nlp: unknown: colour"):
         published_layer_state_dict("nlp", {"colour": torch.zeros(1)})

@@ -5,7 +5,7 @@ import warnings
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from attnpool.models.attention import parse_attention
+from attnpool.attentionspec import parse_attention
 from attnpool.models.stages import PLACEMENTS, Backbone, find_backbone
 from attnpool.poolspec import PoolSpec, SpecError, StagePool, parse_pool, require, resolve, split
 
@@ -101,7 +101,8 @@ class ModelSpec:
         size = self.input_size
         fits = size is None or (_are_integers(size) and len(size) == 2 and min(size) >= 1)
         require(fits, "input_size", "a positive (height, width)", size)
-        parse_attention(self.attention)
+        written = ",".join(map(str, parse_attention(self.attention)))
+        object.__setattr__(self, "attention", written)  # one way to write it, so that equal specs are equal
 
     @property
     def family(self) -> Backbone:

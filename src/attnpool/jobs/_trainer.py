@@ -63,7 +63,7 @@ def check_size(model: Any, size: tuple[int, int]) -> None:
     """Refuse images that would be shrunk to nothing, before anything is written."""
     try:
         trace_shapes(model, size)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         raise ValueError(f"image_size has to suit {model.spec}, but got {size}: {error}") from error
 
 

@@ -1,12 +1,15 @@
 """Dynamic convolution: a kernel for every image, mixed from a few by what the whole map says."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from timm.layers import Conv2dSame, pad_same
 from torch import Tensor, nn
 
-from attnpool.pools._size import Size, pair, positive
+from attnpool.pools._half import widened
+from attnpool.pools._size import Size, check_input, pair, positive
 
 KERNELS = 4
 START, STEP = 34.0, 3.0
@@ -15,6 +18,8 @@ START, STEP = 34.0, 3.0
 
 class KernelAttention(nn.Module):
     """softmax(fc2(ReLU(fc1(mean of x))) / temperature): the share of each kernel, for every image.
+
+    Half precision is computed in float32.
 
     Args:
         channels: Channels C of the input. The hidden layer has C // 4 + 1, and `kernels` for an RGB image.
@@ -34,12 +39,19 @@ class KernelAttention(nn.Module):
         self.register_buffer("temperature", torch.tensor(START))
         for layer in (self.fc1, self.fc2):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-        assert self.fc2.bias is not None
-        nn.init.zeros_(self.fc2.bias)
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        z = self.fc2(self.fc1(x.mean((2, 3), keepdim=True)).relu()).flatten(1)  # (B, K)
-        return (z / self.temperature).softmax(1)
+        z = widened(x).mean((2, 3))  # (B, C)
+        z = F.linear(z, widened(self.fc1.weight).flatten(1)).relu()
+        z = F.linear(z, widened(self.fc2.weight).flatten(1), widened(self.bias))  # (B, K)
+        return (z / widened(self.temperature)).softmax(1).to(x.dtype)
+
+    @property
+    def bias(self) -> Tensor:
+        """Of the second layer."""
+        assert self.fc2.bias is not None
+        return self.fc2.bias
 
 
 class DynamicConv2d(nn.Module):
@@ -53,7 +65,7 @@ class DynamicConv2d(nn.Module):
         out_channels: Channels of the output, divisible by `groups`.
         kernel_size: Height and width of the kernels, in pixels.
         stride: Step, in pixels.
-        padding: Zeros on each side, in pixels.
+        padding: Zeros on each side, in pixels; or "same" for those that TensorFlow adds, so that H' = ceil(H / stride).
         dilation: Distance of the kernels' taps, in pixels.
         groups: Groups of channels that do not see each other.
         bias: Whether each kernel has a bias.
@@ -72,7 +84,7 @@ class DynamicConv2d(nn.Module):
         out_channels: int,
         kernel_size: Size,
         stride: Size = 1,
-        padding: Size = 0,
+        padding: Size | Literal["same"] = 0,
         dilation: Size = 1,
         groups: int = 1,
         bias: bool = True,
@@ -88,7 +100,10 @@ class DynamicConv2d(nn.Module):
                 f"groups has to divide in_channels={in_channels} and out_channels={out_channels}, but got {groups}"
             )
         self.kernel_size, self.stride = pair("kernel_size", kernel_size), pair("stride", stride)
-        self.padding, self.dilation = pair("padding", padding, least=0), pair("dilation", dilation)
+        self.padding = padding if isinstance(padding, str) else pair("padding", padding, least=0)
+        if isinstance(padding, str) and padding != "same":
+            raise ValueError(f"padding has to be pixels or 'same', but got {padding!r}")
+        self.dilation = pair("dilation", dilation)
         self.attention = KernelAttention(in_channels, positive("kernels", kernels))
         # the kernels one after the other: channels-last memory is for tensors of four dimensions
         self.weight = nn.Parameter(torch.empty(kernels * out_channels, in_channels // groups, *self.kernel_size))
@@ -96,21 +111,24 @@ class DynamicConv2d(nn.Module):
         nn.init.kaiming_uniform_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_input(x, self.in_channels)
         if x.ndim == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0)
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f"input has to be (B, {self.in_channels}, H, W), but got {tuple(x.shape)}")
         share, batch = self.attention(x), x.shape[0]  # (B, K)
         weight = share @ self.weight.reshape(share.shape[1], -1)  # (B, out * in / groups * kh * kw)
         weight = weight.reshape(-1, *self.weight.shape[1:])  # (B * out, in / groups, kh, kw)
         bias = None if self.bias is None else (share @ self.bias).flatten()  # (B * out)
-        images = x.flatten(0, 1).unsqueeze(0)  # (1, B * in, H, W)
-        y = F.conv2d(images, weight, bias, self.stride, self.padding, self.dilation, self.groups * batch)
+        same = isinstance(self.padding, str)
+        images = pad_same(x, list(self.kernel_size), list(self.stride), list(self.dilation)) if same else x
+        images = images.flatten(0, 1).unsqueeze(0)  # (1, B * in, H, W)
+        padding = 0 if same else self.padding
+        y = F.conv2d(images, weight, bias, self.stride, padding, self.dilation, self.groups * batch)
         return y.squeeze(0).unflatten(0, (batch, self.out_channels))  # (B, out, H', W')
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        return f"{text}, padding={self.padding}, groups={self.groups}, bias={self.bias is not None}"
+        text = f"{text}, padding={self.padding}, dilation={self.dilation}, groups={self.groups}"
+        return f"{text}, bias={self.bias is not None}"
 
 
 def make_dynamic_(
@@ -127,38 +145,40 @@ def make_dynamic_(
         The paths of what was replaced.
 
     Raises:
-        ValueError: if nothing was replaced, or for a convolution that pads in another way than by zeros.
+        ValueError: if there is nothing to replace, or for a convolution of another kind (weight-normed, padded by
+            reflection, ...); the network is then as it was.
     """
-    replaced = []
-    kept = tuple(f"{name}." for name, m in model.named_modules() if keep is not None and keep(m))
-    for path, conv in list(model.named_modules()):
-        if isinstance(conv, nn.Conv2d) and not f"{path}.".startswith(kept):
-            model.set_submodule(path, _from_conv(conv, path, copy_weights))
-            replaced.append(path)
-    if not replaced:
-        raise ValueError("model has to have an nn.Conv2d to replace, but has none")
-    return replaced
+    kept = [path for path, m in model.named_modules() if isinstance(m, DynamicConv2d) or (keep is not None and keep(m))]
+    inside = tuple(f"{path}." if path else "" for path in kept)
+    made: dict[nn.Conv2d, DynamicConv2d] = {}
+    places = []
+    for path, conv in model.named_modules(remove_duplicate=False):  # one that stands in two places stays one
+        if isinstance(conv, nn.Conv2d) and not f"{path}.".startswith(inside):
+            made[conv] = made.get(conv) or _from_conv(conv, path, copy_weights)
+            places.append((path, conv))
+    if not places or places[0][0] == "":
+        raise ValueError(f"model has to have convolutions inside it to replace, but is {type(model).__name__}")
+    for path, conv in places:
+        model.set_submodule(path, made[conv])
+    return [path for path, _ in places]
 
 
 def _from_conv(conv: nn.Conv2d, path: str, copy_weights: bool) -> DynamicConv2d:
-    if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+    same = type(conv) is Conv2dSame or conv.padding == "same"
+    if type(conv) not in (nn.Conv2d, Conv2dSame) or conv.padding_mode != "zeros" or "weight" not in conv._parameters:
         raise ValueError(f"model has to have plain convolutions padded by zeros, but {path} is {conv}")
+    sizes = (conv.kernel_size, conv.stride, (0, 0) if isinstance(conv.padding, str) else conv.padding, conv.dilation)
+    kernel, stride, padding, dilation = ((s[0], s[1]) for s in sizes)
+    biased = conv.bias is not None
     dynamic = DynamicConv2d(
-        conv.in_channels,
-        conv.out_channels,
-        (conv.kernel_size[0], conv.kernel_size[1]),
-        (conv.stride[0], conv.stride[1]),
-        (conv.padding[0], conv.padding[1]),
-        (conv.dilation[0], conv.dilation[1]),
-        conv.groups,
-        conv.bias is not None,
+        conv.in_channels, conv.out_channels, kernel, stride, "same" if same else padding, dilation, conv.groups, biased
     )
     if copy_weights:
         with torch.no_grad():
             dynamic.weight.copy_(conv.weight.repeat(KERNELS, 1, 1, 1))
             if dynamic.bias is not None and conv.bias is not None:
                 dynamic.bias.copy_(conv.bias.expand_as(dynamic.bias))
-    return dynamic.to(conv.weight).train(conv.training)
+    return dynamic.to(conv.weight).train(conv.training).requires_grad_(conv.weight.requires_grad)
 
 
 def anneal_(model: nn.Module, epoch: int) -> float | None:

@@ -78,7 +78,7 @@ def build(spec: ModelSpec, *, pretrained: bool = False) -> nn.Module:
     if spec.dynamic:
         make_dynamic_(net, keep=_stays_static, copy_weights=pretrained)
     if spec.attention:
-        moved = insert_attention_(net, spec.attention, input_size=_roomy(outputs))
+        moved = insert_attention_(net, spec.attention, input_size=spec.input_size or _roomy(outputs))
         outputs = [replace(stage, path=moved.get(stage.path, stage.path)) for stage in outputs]
     net.spec, net.stage_outputs = spec, tuple(outputs)
     if spec.backbone not in BACKBONES:  # ours are known to follow
@@ -98,7 +98,7 @@ def _check_reductions(net: Any) -> None:
     try:
         shapes = trace_shapes(net, size)
         wrong = [s.path for s in net.stage_outputs if abs(shapes[s.path][1][-1] - side / s.reduction) > 1]
-    except (RuntimeError, KeyError, AssertionError):
+    except (RuntimeError, KeyError, AssertionError, ValueError):
         wrong = [stage.path for stage in net.stage_outputs]
     if wrong:
         raise SpecError(

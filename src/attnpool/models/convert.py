@@ -7,39 +7,51 @@ import pickle
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from attnpool.layers.dynamic_conv import START
 from attnpool.models.build import build
-from attnpool.models.stages import Backbone
+from attnpool.poolspec import PoolSpec
+from attnpool.registry import POOLS, did_you_mean
 from attnpool.spec import ModelSpec
 
+PoolT = TypeVar("PoolT", PoolSpec, PoolSpec | None)
 Table = Sequence[tuple[str, str]]
 """Pairs of a pattern of a published name and what stands for it in ours; the first that fits counts."""
 
 _PREFIX = r"(?:module\.|net\.)*"
 _WEIGHTED = r"(?:logit\.pool_weight\.)?"
 _CONV = r"((?:attention\.fc[12]\.)?\w+)"  # weight and bias, also of a dynamic convolution
-LAYER: Table = (
+_ATTENTION: Table = (
     (rf"{_WEIGHTED}downsample\.0\.{_CONV}", r"attend.embed.\1"),
     (rf"{_WEIGHTED}downsample\.1\.(\w+)", r"attend.norm.\1"),
     (rf"{_WEIGHTED}multihead_attn\.in_proj_(\w+)", r"attend.attention.qkv.\1"),
     (rf"{_WEIGHTED}multihead_attn\.out_proj\.(\w+)", r"attend.attention.proj.\1"),
     (rf"{_WEIGHTED}pos_embed\.(row|col)_embed\.weight", r"attend.position.\1"),
-    (rf"logit\.pool_weight\.restore\.0\.{_CONV}", r"restore.\1"),
-    (r"logit\.pool_weight\.restore\.1\.(\w+)", r"restore_norm.\1"),
-    (r"logit\.pool_weight\.logit\.(\d\.\w+)", r"logit.\1"),
-    (r"map\.0\.(\w+)", r"conv.\1"),
-    (r"map\.1\.(\w+)", r"norm.\1"),
-    (r"ToHidden\.1\.(\w+)", r"hidden.0.\1"),
-    (r"ToHidden\.2\.(\w+)", r"hidden.1.\1"),
-    (r"ToMean\.(\d\.\w+)", r"to_mean.\1"),
-    (r"ToSigma\.(\d\.\w+)", r"to_sigma.\1"),
 )
-"""Pooling layers, whatever the method."""
+POOLING: dict[str, Table] = {
+    "nlp": (
+        *_ATTENTION,
+        (rf"logit\.pool_weight\.restore\.0\.{_CONV}", r"restore.\1"),
+        (r"logit\.pool_weight\.restore\.1\.(\w+)", r"restore_norm.\1"),
+    ),
+    "attnpool": (*_ATTENTION, (r"map\.0\.(\w+)", r"conv.\1"), (r"map\.1\.(\w+)", r"norm.\1")),
+    "lip": ((r"logit\.pool_weight\.logit\.(\d\.\w+)", r"logit.\1"),),
+    "gaussian_pool": (
+        (r"ToHidden\.1\.(\w+)", r"hidden.0.\1"),
+        (r"ToHidden\.2\.(\w+)", r"hidden.1.\1"),
+        (r"ToMean\.(\d\.\w+)", r"to_mean.\1"),
+        (r"ToSigma\.(\d\.\w+)", r"to_sigma.\1"),
+    ),
+}
+"""Pooling layers, by method; an ablation has the names of what it is one of."""
+UNEQUAL = ("dfmnlp", "mixp", "dfmixp")
+"""Methods whose published form is another: it samples a pixel off, by offsets of 3 x 3 convolutions."""
 
 DYNAMIC_CONV: Table = ((_CONV, r"\1"),)
 SUBSPACE = r"subspaces\.\d+\.(?:conv|bn)_(?:dws|point)\.\w+"
@@ -47,9 +59,16 @@ SUBSPACE = r"subspaces\.\d+\.(?:conv|bn)_(?:dws|point)\.\w+"
 
 RESNET: Table = (
     (r"pool\.(.*)", r"maxpool.POOL.\1"),
-    (r"(layer\d)\.(?:\d\.pooling|pool)\.(.*)", r"\1.pool.POOL.\2"),
-    (r"((?:conv1|bn1|layer\d|fc)\..*)", r"\1"),
+    (r"(layer\d)\.(?:end|0\.after_first)\.(.*)", r"\1.pool.POOL.\2"),
+    (r"((?:conv1|bn1|fc)\..*|layer\d\.\d\.(?:conv|bn|downsample).*)", r"\1"),
 )
+"""`end`, `after_first` and `before` stand for what a placement calls its pool, `PLACES`."""
+PLACES = {
+    "end": (r"(layer\d)\.pool\.", r"\1.end."),
+    "after_first": (r"(layer\d\.0|features\.\d\.0)\.pooling\.", r"\1.after_first."),
+    "before": (r"(features\.\d\.0)\.(?!conv\.)", r"\1.before."),
+}
+"""The published name of a stage's pool, which depends on where it stands."""
 
 _BLOCK = r"features\.(\d)\.(\d)\.conv\.{}\." + _CONV
 _FIRST = r"features\.(0)\.(\d)\.conv\.{}\." + _CONV
@@ -60,10 +79,7 @@ MOBILENET_V2: Table = (
     (rf"conv2\.0\.{_CONV}", r"conv_head.\1"),
     (r"conv2\.1\.(\w+)", r"bn2.\1"),
     (r"(classifier\..*)", r"\1"),
-    (
-        r"features\.(\d)\.\d\.(?:pooling\.)?((?:logit|To\w+|downsample|multihead_attn|map|pos_embed)\..*)",
-        r"blocks.\1.pool.POOL.\2",
-    ),
+    (r"features\.(\d)\.0\.(?:before|after_first)\.(.*)", r"blocks.\1.pool.POOL.\2"),
     *(
         (_FIRST.format(i), rf"blocks.\1.\2.{name}.\3")
         for i, name in ((0, "conv_dw"), (1, "bn1"), (3, "conv_pw"), (4, "bn2"))
@@ -102,12 +118,16 @@ def read_published(file: str | Path) -> dict[str, Tensor]:
     except (RuntimeError, EOFError, ValueError, LookupError) as error:
         raise ConversionError(f"{file} is not a whole checkpoint: {str(error).partition(chr(10))[0]}") from error
     state = found.get("state_dict", found) if isinstance(found, dict) else found
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not state or not _is_state(state):
         keys = ", ".join(map(str, found)) if isinstance(found, dict) else type(found).__name__
         raise ConversionError(
             f"{file} has to hold a state dict, alone or under 'state_dict', but holds: {keys or 'nothing'}"
         )
     return state
+
+
+def _is_state(state: dict[Any, Any]) -> bool:
+    return all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
 
 
 def published_classes(state: Mapping[str, Tensor]) -> int:
@@ -126,14 +146,23 @@ def published_layer_state_dict(kind: str, state: Mapping[str, Tensor]) -> dict[s
         state: Published names and tensors.
 
     Raises:
-        ConversionError: for a name that no such layer has.
+        ConversionError: for an unknown kind, or names that such a layer does not have.
     """
+    state = {re.sub(f"^{_PREFIX}", "", name): value for name, value in state.items()}
     if kind == "ulsam":
         return _join_subspaces(state)
-    table = DYNAMIC_CONV if kind == "dynamic_conv" else LAYER
+    table = DYNAMIC_CONV if kind == "dynamic_conv" else _table(kind)
     named = {name: _translate(name, table) for name in state}
-    _refuse(f"a {kind} layer", unknown=[name for name, ours in named.items() if ours is None])
+    _refuse(f"a layer of {kind}", unknown=[name for name, ours in named.items() if ours is None])
     return _as_dynamic({ours: state[name] for name, ours in named.items() if ours is not None})
+
+
+def _table(kind: str) -> Table:
+    known = [name for name, entry in POOLS.items() if entry.base in POOLING and name not in UNEQUAL]
+    if kind not in known:
+        near = did_you_mean(kind, [*known, "dynamic_conv", "ulsam"])
+        raise ConversionError(f"kind has to be of a layer that was published, and equal{near}, but got {kind!r}")
+    return POOLING[POOLS[kind].base]
 
 
 def published_state_dict(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
@@ -151,26 +180,32 @@ def published_state_dict(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[s
     backbone = spec.family
     if backbone.timm_name not in NETWORKS:
         raise ConversionError(f"spec has to be of a published backbone ({', '.join(NETWORKS)}), but got {spec}")
-    named = {name: _network_name(re.sub(f"^{_PREFIX}", "", name), spec, backbone) for name in state}
-    unknown = [name for name, ours in named.items() if ours is None]
-    found = _as_dynamic({ours: state[name] for name, ours in named.items() if ours is not None})
+    pools = [pool for pool in (*spec.stage_pools(), spec.stem_pool()) if pool is not None]
+    if unequal := [pool.method for pool in pools if pool.method in UNEQUAL]:
+        raise ConversionError(f"spec has to be of methods whose published form is ours, but {unequal[0]!r} is another")
+    names = {name: _network_name(re.sub(f"^{_PREFIX}", "", name), spec) for name in state}
+    ours = [name for name in names.values() if name is not None]
+    found = _as_dynamic({name: state[published] for published, name in names.items() if name is not None})
     expected = {name: value.shape for name, value in build(spec).state_dict().items()}
-    averages = tuple(_average_pools(spec, backbone))
-    dropped = [name for name in found if name not in expected and name.startswith(averages)] if averages else []
-    if dropped:
-        warnings.warn(f"{spec}: dropped {len(dropped)} weights of stages that are average pooling", stacklevel=2)
-    found = {name: value for name, value in found.items() if name not in dropped}
+    averages = _average_pools(spec)
     _refuse(
         str(spec),
-        unknown=[*unknown, *(found.keys() - expected.keys())],
+        unknown=[
+            *(n for n, name in names.items() if name is None),
+            *(found.keys() - expected.keys() - averages.keys()),
+        ],
+        twice={name for name in ours if ours.count(name) > 1},
         missing=expected.keys() - found.keys(),
         mis_shaped=[
-            f"{name} {tuple(found[name].shape)} instead of {tuple(expected[name])}"
-            for name in found.keys() & expected.keys()
-            if found[name].shape != expected[name]
+            f"{name} {tuple(value.shape)} instead of {tuple(shape)}"
+            for name, value in found.items()
+            if (shape := {**expected, **averages}.get(name, value.shape)) != value.shape
         ],
     )
-    return found
+    dropped = found.keys() & averages.keys()
+    if dropped:
+        warnings.warn(f"{spec}: dropped {len(dropped)} weights of stages that are average pooling", stacklevel=2)
+    return {name: value for name, value in found.items() if name not in dropped}
 
 
 def _as_dynamic(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -188,12 +223,15 @@ def _as_dynamic(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _join_subspaces(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The groups' tensors one after the other; of the counters of batches, which are all the same, one."""
-    _refuse("a ulsam layer", unknown=[name for name in state if not re.fullmatch(SUBSPACE, name)])
+    _refuse("a layer of ulsam", unknown=[name for name in state if not re.fullmatch(SUBSPACE, name)])
     parts: dict[str, dict[int, Tensor]] = {}
     for name, value in state.items():
         _, group, ours = name.split(".", 2)
         parts.setdefault(ours, {})[int(group)] = value
-    groups = {name: [found[i] for i in sorted(found)] for name, found in parts.items()}
+    numbers = range(max((len(found) for found in parts.values()), default=0))
+    gaps = [f"subspaces.{i}.{name}" for name, found in parts.items() for i in numbers if i not in found]
+    _refuse("a layer of ulsam", missing=gaps)
+    groups = {name: [found[i] for i in numbers] for name, found in parts.items()}
     return {name: torch.cat(values) if values[0].ndim else values[0] for name, values in groups.items()}
 
 
@@ -205,27 +243,43 @@ def _translate(name: str, table: Table) -> str | None:
     return None
 
 
-def _network_name(name: str, spec: ModelSpec, backbone: Backbone) -> str | None:
+def _network_name(name: str, spec: ModelSpec) -> str | None:
     """Our name of one published weight, its prefixes taken off."""
+    backbone = spec.family
     block = re.match(r"features\.(\d)\.(\d)\.conv\.", name)
     if block and backbone.placement == "before" and spec.stage_pools()[int(block[1])] is not None:
         behind_pool = int(block[2]) - 1  # the pool counts as the first block
         name = re.sub(r"\.\d\.conv", f".{behind_pool}.conv", name, count=1)
+    name = re.sub("^" + PLACES[backbone.placement][0], PLACES[backbone.placement][1], name)
     ours = _translate(name, NETWORKS[backbone.timm_name])
     if ours is None or "POOL." not in ours:
         return ours
     path, _, published = ours.partition("POOL.")
-    layer = _translate(published, LAYER)
+    is_stem = path.startswith(("maxpool", "blocks.0.prepool"))
+    pool = spec.prepool if is_stem else spec.pool
+    table = POOLING.get(POOLS[pool.method].base, ()) if pool is not None else ()
+    layer = _translate(published, table)
     return None if layer is None else path + layer
 
 
-def _average_pools(spec: ModelSpec, backbone: Backbone) -> list[str]:
-    """Where in our network a published pool is plain average pooling."""
-    paths = [
-        f"{stage}.pool." for stage, p in zip(backbone.stages, spec.stage_pools(), strict=True) if p and p.is_average
-    ]
-    stem = spec.stem_pool()
-    return paths + (["maxpool.", "blocks.0.prepool."] if stem is not None and stem.is_average else [])
+def _average_pools(spec: ModelSpec) -> dict[str, torch.Size]:
+    """Names and shapes of the weights, in our terms, of published pools that are plain average pooling in ours."""
+    stages = zip(spec.family.stages, spec.stage_pools(), strict=True)
+    places = {f"{stage}.pool": pool for stage, pool in stages}
+    places |= dict.fromkeys(("maxpool", "blocks.0.prepool"), spec.stem_pool())
+    average = {path: pool for path, pool in places.items() if pool is not None and pool.is_average}
+    if not average:
+        return {}
+    plain = replace(spec, pool=_without_window(spec.pool), prepool=_without_window(spec.prepool))
+    shapes = {name: value.shape for name, value in build(plain).state_dict().items()}
+    return {name: shape for name, shape in shapes.items() if name.startswith(tuple(f"{path}." for path in average))}
+
+
+def _without_window(pool: PoolT) -> PoolT:
+    """The pool with the same weights that is no average."""
+    if pool is None or not POOLS[pool.method].takes("normalize"):
+        return pool
+    return replace(pool, window_norm=False)
 
 
 def _refuse(where: str, **problems: Iterable[str]) -> None:

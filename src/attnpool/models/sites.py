@@ -73,7 +73,7 @@ def find_sites(model: nn.Module, shapes: Shapes) -> list[Site]:
     groups: dict[str, list[str]] = {}
     for path, (given, made) in shapes.items():
         module = model.get_submodule(path)
-        if _stride(module) > 1 and made[-1] < given[-1] and not _is_global(module, made):
+        if stride_of(module) > 1 and made[-1] < given[-1] and not _is_global(module, made):
             groups.setdefault(_enclosing(model, path, shapes)[0], []).append(path)
     sites = []
     for block, striding in groups.items():
@@ -82,7 +82,7 @@ def find_sites(model: nn.Module, shapes: Shapes) -> list[Site]:
         first = model.get_submodule(striding[0])
         name = striding[0] if len(striding) == 1 and isinstance(first, POOLING) else block
         stage = _enclosing(model, name, shapes)[1]
-        sites.append(Site(name, stage, tuple(striding), _stride(first), _rounds_up(first), shapes[name][0] == image))
+        sites.append(Site(name, stage, tuple(striding), stride_of(first), _rounds_up(first), shapes[name][0] == image))
     return sites
 
 
@@ -100,7 +100,7 @@ def _enclosing(model: nn.Module, path: str, shapes: Shapes) -> tuple[str, str]:
     return block, stage
 
 
-def _stride(module: nn.Module) -> int:
+def stride_of(module: nn.Module) -> int:
     """Stride of a convolution or pool that has the same along both sides, else 1."""
     stride = getattr(module, "stride", 1) if isinstance(module, (*CONVOLUTIONS, *POOLING)) else 1
     sides = stride if isinstance(stride, tuple) else (stride, stride)
@@ -113,7 +113,7 @@ def _is_global(module: nn.Module, made: torch.Size) -> bool:
 
 def _rounds_up(module: nn.Module) -> bool:
     """Whether a side one longer than a multiple of the stride gives one position more: seen by running it."""
-    stride, channels = _stride(module), getattr(module, "in_channels", 1)
+    stride, channels = stride_of(module), getattr(module, "in_channels", 1)
     side = 16 * stride + 1
     with torch.no_grad():
         weight = getattr(module, "weight", torch.zeros(()))

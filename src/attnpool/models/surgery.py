@@ -86,7 +86,7 @@ def trace(model: nn.Module, input_size: tuple[int, int], rule: str) -> Shapes:
     """The shapes, or a `ValueError` that begins with the broken rule where the network cannot run."""
     try:
         return trace_shapes(model, input_size)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         raise ValueError(f"{rule}: {str(error).partition(chr(10))[0]}") from error
 
 
@@ -171,6 +171,7 @@ def insert_(model: nn.Module, anchor: str, module: nn.Module, *, after: bool, na
         return f"{anchor}.{name}"
     children = list(parent.named_children())
     name = f"{name}_{key}" if name in dict(children) else name
+    assert name not in dict(children), name
     index = [child for child, _ in children].index(key) + after
     for child, _ in children[index:]:
         delattr(parent, child)
@@ -187,7 +188,8 @@ def is_sequential(module: nn.Module) -> bool:
 def blocks_of(model: nn.Module, path: str) -> list[str]:
     """Paths of what runs one after the other in the module at `path`; `path` itself where that cannot be told."""
     stage = model.get_submodule(path)
-    return [f"{path}.{key}" for key, _ in stage.named_children()] if is_sequential(stage) else [path]
+    inside = [f"{path}.{key}" for key, _ in stage.named_children()] if is_sequential(stage) else []
+    return inside or [path]
 
 
 def restride_(model: nn.Module, path: str, stride: int) -> None:
