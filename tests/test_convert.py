@@ -64,7 +64,10 @@ def test_every_form_gives_the_published_outputs(form: str, tmp_path: Path, capsy
     assert (logits - expected).norm() / expected.norm() < tolerance
 
 
-def test_a_converted_checkpoint_is_one_like_any_other(tmp_path: Path, capsys: Captured) -> None:
+def test_a_converted_checkpoint_is_one_like_any_other(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     photos = tmp_path / "photos"
     for label in range(10):
         (photos / f"kind{label}").mkdir(parents=True)
@@ -72,7 +75,7 @@ def test_a_converted_checkpoint_is_one_like_any_other(tmp_path: Path, capsys: Ca
             Image.new("RGB", (40, 40), (20 * label, 9 * i, 99)).save(photos / f"kind{label}" / f"{i}.png")
     file, out = tmp_path / "best.pth", tmp_path / "converted"
     torch.save(published(), file)
-    words = ["convert", str(file), str(out), "--arch", STRING, "--data", f"folder:{photos}", "--image-size", "128"]
+    words = ["convert", str(file), str(out), "--arch", STRING, "--data", "folder:photos", "--image-size", "128"]
     assert main(words) == 0
     model: Any = load(out)
     assert model.description.classes[3] == "kind3"
@@ -82,7 +85,11 @@ def test_a_converted_checkpoint_is_one_like_any_other(tmp_path: Path, capsys: Ca
     assert "kind" in capsys.readouterr().out
     assert main(words) == 2  # it is not overwritten
     assert "--overwrite" in capsys.readouterr().err
+    (out / "results.json").write_text("of another run")
     assert main([*words, "--overwrite"]) == 0
+    assert {path.name for path in out.iterdir()} == {"model.json", "model.safetensors"}
+    monkeypatch.chdir(out)
+    assert main(["evaluate", str(out), "--workers", "0", "--no-progress"]) == 0  # the data is found from anywhere
 
 
 def test_one_without_names_says_what_evaluation_needs(tmp_path: Path, capsys: Captured) -> None:
@@ -125,6 +132,8 @@ def wrong_files(folder: Path) -> dict[Path, str]:
     (folder / "short.pth").write_bytes((folder / "whole.pth").read_bytes()[:-2000])
     torch.save({"model": 1, "epoch": 2}, folder / "other.pth")
     torch.save([1, 2], folder / "list.pth")
+    torch.save({0: torch.zeros(2)}, folder / "numbers.pth")
+    torch.save({"state_dict": {}}, folder / "nothing.pth")
     torch.save({"conv1.0.weight": torch.zeros(3)}, folder / "headless.pth")
     torch.save(published("resnet18-lip-1222"), folder / "resnet.pth")
     torch.save({k: v for k, v in published().items() if "conv2.1" not in k}, folder / "part.pth")
@@ -136,6 +145,8 @@ def wrong_files(folder: Path) -> dict[Path, str]:
         folder / "short.pth": "is not a whole checkpoint",
         folder / "other.pth": "but holds: model, epoch",
         folder / "list.pth": "but holds: list",
+        folder / "numbers.pth": "but holds: 0",
+        folder / "nothing.pth": "but it is empty",
         folder / "headless.pth": "no classifier.weight",
         folder / "resnet.pth": "unknown: net.bn1.bias, net.bn1.num_batches_tracked, net.bn1.running_mean",
         folder / "part.pth": "missing: bn2.bias, bn2.num_batches_tracked, bn2.running_mean",

@@ -1,6 +1,7 @@
 """Equal to the published code: outputs and gradients on the golden vectors, through the converter."""
 
 import json
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -100,6 +101,11 @@ def test_the_prefixes_of_the_repository_do_not_matter() -> None:
     for prefix in ("net.", "module.net.", "module."):
         found = published_state_dict({prefix + name: value for name, value in bare.items()}, spec)
         assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+    layer = published(LAYERS["lip_k2"]["state"])
+    assert published_layer_state_dict("lip", {f"module.{name}": value for name, value in layer.items()}).keys() == (
+        published_layer_state_dict("lip", layer).keys()
+    )
 
 
 def test_weights_of_average_pooling_stages_are_dropped_with_a_warning() -> None:
@@ -108,10 +114,31 @@ def test_weights_of_average_pooling_stages_are_dropped_with_a_warning() -> None:
         warnings.simplefilter("ignore")
         spec = parse(text, num_classes=10)
     plain = "mobilenet_v2-nlp_headfix2_nowin_reduced-1222121"  # the same names and shapes
+    other = "mobilenet_v2-nlp_headfix2-1222121"  # of patches of one pixel: attention that does not cancel
     with pytest.warns(UserWarning, match="average pooling"):
         found = published_state_dict(state_of(plain), spec)
     assert not any(name.startswith("blocks.1.pool") for name in found)
     assert any(name.startswith("blocks.5.pool") for name in found)
+    with pytest.raises(ConversionError, match=r"mis-shaped: blocks\.1\.pool\.attend\.embed\.weight"):
+        published_state_dict(state_of(other), spec)
+
+
+@pytest.mark.parametrize("ours", ["resnet18_v2-nlp-1222", "resnet18-nlp-1222"])
+def test_the_placement_of_a_pool_is_part_of_its_name(ours: str) -> None:
+    """Both have the same shapes, and other outputs: weights of one are not those of the other."""
+    state = state_of("resnet18-nlp-1222")
+    theirs = {re.sub(r"(layer\d)\.pool\.", r"\1.0.pooling.", name): value for name, value in state.items()}
+    right, wrong = (theirs, state) if "_v2" in ours else (state, theirs)
+    model = create_model(ours, num_classes=10)
+    model.load_state_dict(published_state_dict(right, parse(ours, num_classes=10)))
+    with pytest.raises(ConversionError, match=r"unknown: net\.layer2\.(0\.pooling|pool)\."):
+        published_state_dict(wrong, parse(ours, num_classes=10))
+
+
+def test_a_weight_that_comes_twice_is_refused() -> None:
+    state = state_of("resnet18-lip-1222")
+    with pytest.raises(ConversionError, match=r"twice: conv1\.weight"):
+        published_state_dict({**state, "module.conv1.weight": torch.zeros(64, 3, 7, 7)}, parse("resnet18-lip-1222"))
 
 
 def test_what_does_not_fit_is_listed() -> None:
@@ -125,5 +152,22 @@ def test_what_does_not_fit_is_listed() -> None:
         published_state_dict({"nonsense": torch.zeros(1)}, parse(text, num_classes=10))
     with pytest.raises(ConversionError, match="published backbone"):
         published_state_dict({}, parse("convnext_atto-nlp-1222"))
-    with pytest.raises(ConversionError, match="do not fit a layer of nlp: unknown: colour"):
-        published_layer_state_dict("nlp", {"colour": torch.zeros(1)})
+    with pytest.raises(ConversionError, match="methods whose published form is ours, but 'dfmnlp' is another"):
+        published_state_dict(state, parse("resnet18-dfmnlp-1222"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "says"),
+    [
+        ("nlp", "colour", "do not fit a layer of nlp: unknown: colour"),
+        ("lip", "ToMean.0.weight", "do not fit a layer of lip: unknown: ToMean"),
+        ("dynamic_conv", "kernel", "do not fit a layer of dynamic_conv: unknown: kernel"),
+        ("ulsam", "subspaces.0.colour", "do not fit a layer of ulsam: unknown: subspaces.0.colour"),
+        ("ulsam", "subspaces.1.bn_dws.weight", "do not fit a layer of ulsam: missing: subspaces.0.bn_dws.weight"),
+        ("nonsense", "weight", "kind has to be of a layer that was published, .* but got 'nonsense'"),
+        ("mixp", "weight", "kind has to be .* but got 'mixp'"),
+    ],
+)
+def test_what_is_no_such_layer_is_refused(kind: str, name: str, says: str) -> None:
+    with pytest.raises(ConversionError, match=says):
+        published_layer_state_dict(kind, {name: torch.zeros(1)})

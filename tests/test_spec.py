@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,8 @@ def pool_tokens(draw: st.DrawFn, strides: list[int] | None = None) -> str:
         token += "_reduced" + ("" if plain else "".join(map(str, digits)))
     set_by_now = set()
     for flag, (keyword, _) in FLAGS.items():
-        if POOLS[method].takes(keyword) and keyword not in set_by_now and draw(st.booleans()):
+        signed = flag in ("noexp", "nosigmoid") and re.search("noexp|nosigmoid", token) and "_nowin" not in token
+        if POOLS[method].takes(keyword) and keyword not in set_by_now and not signed and draw(st.booleans()):
             set_by_now.add(keyword)
             token += f"_{flag}"
     return token
@@ -217,7 +219,9 @@ def test_stages_that_are_average_pooling_warn() -> None:
         ("prepool-nlp_reduced0-4-resnet18-nlp-1222", "nlp_reduced0", 8, "prepool has to be"),
         ("resnet18-nlp_reduced12-1222", "nlp_reduced12", 9, "4 stages"),
         ("resnet18-nlp_noexp_noexp-1222", "noexp", 19, "given twice"),
-        ("resnet18-gaussian_pool_CN_deterministic-1222", "deterministic", 26, "given twice"),
+        ("resnet18-gaussian_pool_CN_deterministic-1222", "deterministic", 26, "contradicts 'CN'"),
+        ("resnet18-nlp_noexp_nosigmoid-1222", "nlp_noexp_nosigmoid", 9, "with nowin where neither"),
+        ("resnet18-nlpnoexp_nosigmoid-1222", "nlpnoexp_nosigmoid", 9, "with nowin where neither"),
         ("resnet18-nlp_nobn3-1222", "nobn3", 13, "did you mean 'nobn2' or 'nobn1'"),
         ("resnet18-nlpnoexp_noexp-1222", "noexp", 18, "is not an option of 'nlpnoexp'"),
         ("resnet18-nlp_reduced0011-1222", "nlp_reduced0011", 9, "positive where"),

@@ -55,11 +55,16 @@ class PoolSpec:
         self._check_flags()
 
     def _check_flags(self) -> None:
-        known = [flag for flag, (keyword, _) in FLAGS.items() if POOLS[self.method].takes(keyword)]
+        known = [name for name in option_names(self.method) if name in FLAGS]
         ordered = self.flags == tuple(flag for flag in known if flag in self.flags)
         single = len({FLAGS[flag][0] for flag in self.flags if flag in FLAGS}) == len(self.flags)
         require(
             ordered and single, "flags", f"a tuple of some of {known}, in that order, each setting its own", self.flags
+        )
+        set_to = {**POOLS[self.method].fixed, **self.options}
+        signed = set_to.get("exp", True) is set_to.get("sigmoid", True) is False
+        require(
+            not (signed and self.window_norm), "flags", "with nowin where neither exp nor sigmoid is left", self.flags
         )
 
     @property
@@ -88,6 +93,10 @@ FLAGS: dict[str, tuple[str, Any]] = {
     "simplified": ("simplified", True),
     "CN": ("stochasticity", "CN"),
     "deterministic": ("stochasticity", None),
+    "filter2": ("filter_size", 2),
+    "filter3": ("filter_size", 3),
+    "filter5": ("filter_size", 5),
+    "hidden8": ("hidden", (8, 8)),
 }
 """Option of the grammar to a keyword of a layer and the value that it sets."""
 
@@ -128,14 +137,19 @@ def parse_pool(token: str, position: int = 0) -> PoolSpec:
     if not names:
         raise SpecError(f"is not a pooling method{did_you_mean(token.partition('_')[0], POOLS)}", token, position)
     method = max(names, key=len)
-    values: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
+    flags: dict[str, str] = {}  # keyword to the flag that sets it
     for option, start in split(token, "_", position)[method.count("_") + 1 :]:
         new = _parse_option(option, start, method)
-        if new.keys() & values.keys():
+        if earlier := [flags[key] for key in new if key in flags and flags[key] != option]:
+            raise SpecError(f"contradicts {earlier[0]!r}", option, start)
+        if new.keys() & (fields.keys() | flags.keys()):
             raise SpecError("is given twice", option, start)
-        values |= new
-    flags = tuple(flag for flag in FLAGS if values.get(FLAGS[flag][0]) == flag)
-    return PoolSpec(method, **{field: value for field, value in values.items() if value not in flags}, flags=flags)
+        (flags if option in FLAGS else fields).update(new)
+    try:
+        return PoolSpec(method, **fields, flags=tuple(flag for flag in FLAGS if flag in flags.values()))
+    except SpecError as error:
+        raise SpecError(str(error), token, position) from None
 
 
 def option_names(method: str) -> list[str]:

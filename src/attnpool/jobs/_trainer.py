@@ -1,5 +1,6 @@
 """Lightning's trainer as every verb sets it up, and the test that training and evaluation share."""
 
+import shutil
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 from attnpool.data.loaders import Batches
 from attnpool.jobs._classifier import Classifier
-from attnpool.models.checkpoint import DESCRIPTION
+from attnpool.models.checkpoint import DESCRIPTION, WEIGHTS
 from attnpool.models.sites import trace_shapes
 
 
@@ -71,6 +72,20 @@ def refuse_overwriting(folder: Path, overwrite: bool) -> None:
     """Raise `FileExistsError` if the folder holds a checkpoint that may not be replaced."""
     if (folder / DESCRIPTION).exists() and not overwrite:
         raise FileExistsError(f"output has to be a new folder, but {folder} holds a checkpoint; or say --overwrite")
+
+
+def clear_run(folder: Path, overwrite: bool) -> None:
+    """Remove what an earlier run wrote into the folder, if it may be replaced; `FileExistsError` if it may not.
+
+    Nothing is removed from a folder that holds no checkpoint of ours.
+    """
+    refuse_overwriting(folder, overwrite)
+    if not (folder / DESCRIPTION).exists():
+        return
+    for name in ("last", "logs/csv", "logs/tensorboard", "evaluation"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (DESCRIPTION, WEIGHTS, "results.json", "config.yaml"):
+        (folder / name).unlink(missing_ok=True)
 
 
 @contextmanager

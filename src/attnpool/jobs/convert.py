@@ -8,7 +8,7 @@ from rich.table import Column, Table
 
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import DataError, open_source
-from attnpool.jobs._trainer import check_size, make_folder, refuse_overwriting
+from attnpool.jobs._trainer import check_size, clear_run, make_folder, refuse_overwriting
 from attnpool.models.build import build
 from attnpool.models.checkpoint import Description, save
 from attnpool.models.convert import published_classes, published_state_dict, read_published
@@ -74,12 +74,14 @@ def convert(
     weights = read_published(file)
     count = published_classes(weights)
     classes, preprocessing = tuple(map(str, range(count))), Preprocessing((224, 224), 3, IMAGENET_MEAN, IMAGENET_STD)
+    training = {"converted_from": Path(file).name}
     if data is not None:
         source = open_source(data)
         if len(source.classes) != count or source.channels != 3:
             has = f"{len(source.classes)} classes and {source.channels} channels"
             raise DataError(f"data has to have the {count} classes and 3 channels of {file}, but {data} has {has}")
         classes, preprocessing = source.classes, Preprocessing(source.image_size, 3, source.mean, source.std)
+        training["data"] = source.name
     if image_size is not None:
         preprocessing = replace(preprocessing, image_size=(image_size, image_size))
     spec = replace(spec, num_classes=count)
@@ -87,6 +89,6 @@ def convert(
     model = build(spec)
     model.load_state_dict(state)
     check_size(model, preprocessing.image_size)
-    training = {"converted_from": Path(file).name, **({"data": data} if data else {})}
+    clear_run(folder, overwrite)
     save(model, Description(spec, classes, preprocessing.to_dict(), training=training), make_folder(folder))
     return Conversion(arch, str(folder), count, sum(p.numel() for p in model.parameters()))

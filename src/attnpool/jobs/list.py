@@ -49,11 +49,12 @@ def _pools() -> Catalogue:
 
 def _options(entry: Entry) -> str:
     """The options of a method in strings, and in Python with their values if nothing is said."""
+    in_strings = " ".join(option_names(entry.name))
     if entry.fixed:
-        return f"[dim]as {entry.base}[/dim]"
+        return f"{in_strings}\n[dim]as {entry.base}[/dim]".strip()
     keywords = [p for p in inspect.signature(entry.target).parameters.values() if p.kind is p.KEYWORD_ONLY]
     in_python = " ".join(f"{p.name}={p.default!r}" for p in keywords)
-    return f"{' '.join(option_names(entry.name))}\n[dim]{escape(in_python)}[/dim]".strip()
+    return f"{in_strings}\n[dim]{escape(in_python)}[/dim]".strip()
 
 
 def _models() -> Catalogue:

@@ -1,7 +1,6 @@
 """`attnpool train`: from an architecture string to a trained, measured checkpoint."""
 
 import json
-import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,17 +18,9 @@ from attnpool.data.source import open_source
 from attnpool.jobs._annealing import Annealing
 from attnpool.jobs._classifier import Classifier, OptimizerName, Recipe, ScheduleName
 from attnpool.jobs._keeper import Keeper
-from attnpool.jobs._trainer import (
-    check_size,
-    make_folder,
-    make_trainer,
-    refuse_overwriting,
-    run_test,
-    seeded,
-    stopping_cleanly,
-)
+from attnpool.jobs._trainer import check_size, clear_run, make_folder, make_trainer, run_test, seeded, stopping_cleanly
 from attnpool.models.build import build
-from attnpool.models.checkpoint import DESCRIPTION, WEIGHTS, Description, load, save
+from attnpool.models.checkpoint import Description, load, save
 from attnpool.spec import parse
 
 
@@ -198,16 +189,8 @@ def _check_run(epochs: int, seed: int, precision: str) -> None:
 
 
 def _claim(folder: Path, arguments: dict[str, Any]) -> None:
-    """Make the output folder and write the arguments into it; an earlier run's files there go if they may be replaced.
-
-    Nothing is removed from a folder that holds no checkpoint of ours.
-    """
-    if (folder / DESCRIPTION).exists():
-        refuse_overwriting(folder, arguments["overwrite"])
-        for name in ("last", "logs/csv", "logs/tensorboard", "evaluation"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        for name in (DESCRIPTION, WEIGHTS, "results.json"):
-            (folder / name).unlink(missing_ok=True)
+    """Make the output folder and write the arguments into it; an earlier run's files go if they may be replaced."""
+    clear_run(folder, arguments["overwrite"])
     make_folder(folder)
     (folder / "config.yaml").write_text(yaml.safe_dump(arguments, sort_keys=False))
 

@@ -53,7 +53,7 @@ POOLING: dict[str, Table] = {
 UNEQUAL = ("dfmnlp", "mixp", "dfmixp")
 """Methods whose published form is another: it samples a pixel off, by offsets of 3 x 3 convolutions."""
 
-DYNAMIC_CONV: Table = ((_CONV, r"\1"),)
+DYNAMIC_CONV: Table = ((r"((?:attention\.fc[12]\.)?(?:weight|bias))", r"\1"),)
 SUBSPACE = r"subspaces\.\d+\.(?:conv|bn)_(?:dws|point)\.\w+"
 """A published name of one group of ULSAM; ours holds all groups in one tensor."""
 
@@ -118,11 +118,11 @@ def read_published(file: str | Path) -> dict[str, Tensor]:
     except (RuntimeError, EOFError, ValueError, LookupError) as error:
         raise ConversionError(f"{file} is not a whole checkpoint: {str(error).partition(chr(10))[0]}") from error
     state = found.get("state_dict", found) if isinstance(found, dict) else found
-    if not isinstance(state, dict) or not state or not _is_state(state):
+    if not isinstance(state, dict) or not _is_state(state):
         keys = ", ".join(map(str, found)) if isinstance(found, dict) else type(found).__name__
-        raise ConversionError(
-            f"{file} has to hold a state dict, alone or under 'state_dict', but holds: {keys or 'nothing'}"
-        )
+        raise ConversionError(f"{file} has to hold a state dict, alone or under 'state_dict', but holds: {keys}")
+    if not state:
+        raise ConversionError(f"{file} has to hold a state dict, alone or under 'state_dict', but it is empty")
     return state
 
 
