@@ -1,12 +1,9 @@
-"""Weights of the published repository, by name, to ours: tables of names, and a check that nothing is left over.
-
-The repository is C-Fun/Self-Attentive-Pooling-for-Efficient-Deep-Learning (Chen et al., WACV 2023).
-"""
+"""Weights of the published repositories to ours: each by its name, and a check that nothing is left over."""
 
 import pickle
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,85 +13,12 @@ from torch import Tensor
 
 from attnpool.layers.dynamic_conv import START
 from attnpool.models.build import build
+from attnpool.models.published_names import DYNAMIC_CONV, NETWORKS, PLACES, POOLING, PREFIX, SUBSPACE, UNEQUAL, Table
 from attnpool.poolspec import PoolSpec
 from attnpool.registry import POOLS, did_you_mean
 from attnpool.spec import ModelSpec
 
 PoolT = TypeVar("PoolT", PoolSpec, PoolSpec | None)
-Table = Sequence[tuple[str, str]]
-"""Pairs of a pattern of a published name and what stands for it in ours; the first that fits counts."""
-
-_PREFIX = r"(?:module\.|net\.)*"
-_WEIGHTED = r"(?:logit\.pool_weight\.)?"
-_CONV = r"((?:attention\.fc[12]\.)?\w+)"  # weight and bias, also of a dynamic convolution
-_ATTENTION: Table = (
-    (rf"{_WEIGHTED}downsample\.0\.{_CONV}", r"attend.embed.\1"),
-    (rf"{_WEIGHTED}downsample\.1\.(\w+)", r"attend.norm.\1"),
-    (rf"{_WEIGHTED}multihead_attn\.in_proj_(\w+)", r"attend.attention.qkv.\1"),
-    (rf"{_WEIGHTED}multihead_attn\.out_proj\.(\w+)", r"attend.attention.proj.\1"),
-    (rf"{_WEIGHTED}pos_embed\.(row|col)_embed\.weight", r"attend.position.\1"),
-)
-POOLING: dict[str, Table] = {
-    "nlp": (
-        *_ATTENTION,
-        (rf"logit\.pool_weight\.restore\.0\.{_CONV}", r"restore.\1"),
-        (r"logit\.pool_weight\.restore\.1\.(\w+)", r"restore_norm.\1"),
-    ),
-    "attnpool": (*_ATTENTION, (r"map\.0\.(\w+)", r"conv.\1"), (r"map\.1\.(\w+)", r"norm.\1")),
-    "lip": ((r"logit\.pool_weight\.logit\.(\d\.\w+)", r"logit.\1"),),
-    "gaussian_pool": (
-        (r"ToHidden\.1\.(\w+)", r"hidden.0.\1"),
-        (r"ToHidden\.2\.(\w+)", r"hidden.1.\1"),
-        (r"ToMean\.(\d\.\w+)", r"to_mean.\1"),
-        (r"ToSigma\.(\d\.\w+)", r"to_sigma.\1"),
-    ),
-}
-"""Pooling layers, by method; an ablation has the names of what it is one of."""
-UNEQUAL = ("dfmnlp", "mixp", "dfmixp")
-"""Methods whose published form is another: it samples a pixel off, by offsets of 3 x 3 convolutions."""
-
-DYNAMIC_CONV: Table = ((r"((?:attention\.fc[12]\.)?(?:weight|bias))", r"\1"),)
-SUBSPACE = r"subspaces\.\d+\.(?:conv|bn)_(?:dws|point)\.\w+"
-"""A published name of one group of ULSAM; ours holds all groups in one tensor."""
-
-RESNET: Table = (
-    (r"pool\.(.*)", r"maxpool.POOL.\1"),
-    (r"(layer\d)\.(?:end|0\.after_first)\.(.*)", r"\1.pool.POOL.\2"),
-    (r"((?:conv1|bn1|fc)\..*|layer\d\.\d\.(?:conv|bn|downsample).*)", r"\1"),
-)
-"""`end`, `after_first` and `before` stand for what a placement calls its pool, `PLACES`."""
-PLACES = {
-    "end": (r"(layer\d)\.pool\.", r"\1.end."),
-    "after_first": (r"(layer\d\.0|features\.\d\.0)\.pooling\.", r"\1.after_first."),
-    "before": (r"(features\.\d\.0)\.(?!conv\.)", r"\1.before."),
-}
-"""The published name of a stage's pool, which depends on where it stands."""
-
-_BLOCK = r"features\.(\d)\.(\d)\.conv\.{}\." + _CONV
-_FIRST = r"features\.(0)\.(\d)\.conv\.{}\." + _CONV
-MOBILENET_V2: Table = (
-    (rf"conv1\.0\.{_CONV}", r"conv_stem.\1"),
-    (r"conv1\.1\.(\w+)", r"bn1.\1"),
-    (r"conv1_pool\.(.*)", r"blocks.0.prepool.POOL.\1"),
-    (rf"conv2\.0\.{_CONV}", r"conv_head.\1"),
-    (r"conv2\.1\.(\w+)", r"bn2.\1"),
-    (r"(classifier\..*)", r"\1"),
-    (r"features\.(\d)\.0\.(?:before|after_first)\.(.*)", r"blocks.\1.pool.POOL.\2"),
-    *(
-        (_FIRST.format(i), rf"blocks.\1.\2.{name}.\3")
-        for i, name in ((0, "conv_dw"), (1, "bn1"), (3, "conv_pw"), (4, "bn2"))
-    ),
-    *(
-        (_BLOCK.format(i), rf"blocks.\1.\2.{name}.\3")
-        for i, name in ((0, "conv_pw"), (1, "bn1"), (3, "conv_dw"), (4, "bn2"), (6, "conv_pwl"), (7, "bn3"))
-    ),
-)
-"""timm's names of MobileNetV2; the first block expands nothing."""
-
-NETWORKS = {"resnet18": RESNET, "resnet50": RESNET, "mobilenetv2_100": MOBILENET_V2}
-"""By timm name."""
-
-
 LISTED = 20
 """Names that an error lists of each kind."""
 
@@ -133,7 +57,7 @@ def _is_state(state: dict[Any, Any]) -> bool:
 def published_classes(state: Mapping[str, Tensor]) -> int:
     """How many classes the published weights of a network tell apart: the rows of its last layer."""
     for name, value in state.items():
-        if re.fullmatch(rf"{_PREFIX}(fc|classifier)\.weight", name) and value.ndim == 2:
+        if re.fullmatch(rf"{PREFIX}(fc|classifier)\.weight", name) and value.ndim == 2:
             return value.shape[0]
     raise ConversionError("weights have to be those of a classifier, but have no fc.weight and no classifier.weight")
 
@@ -148,7 +72,7 @@ def published_layer_state_dict(kind: str, state: Mapping[str, Tensor]) -> dict[s
     Raises:
         ConversionError: for an unknown kind, or names that such a layer does not have.
     """
-    state = {re.sub(f"^{_PREFIX}", "", name): value for name, value in state.items()}
+    state = {re.sub(f"^{PREFIX}", "", name): value for name, value in state.items()}
     if kind == "ulsam":
         return _join_subspaces(state)
     table = DYNAMIC_CONV if kind == "dynamic_conv" else _table(kind)
@@ -183,7 +107,7 @@ def published_state_dict(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[s
     pools = [pool for pool in (*spec.stage_pools(), spec.stem_pool()) if pool is not None]
     if unequal := [pool.method for pool in pools if pool.method in UNEQUAL]:
         raise ConversionError(f"spec has to be of methods whose published form is ours, but {unequal[0]!r} is another")
-    names = {name: _network_name(re.sub(f"^{_PREFIX}", "", name), spec) for name in state}
+    names = {name: _network_name(re.sub(f"^{PREFIX}", "", name), spec) for name in state}
     ours = [name for name in names.values() if name is not None]
     found = _as_dynamic({name: state[published] for published, name in names.items() if name is not None})
     expected = {name: value.shape for name, value in build(spec).state_dict().items()}
