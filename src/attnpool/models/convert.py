@@ -112,18 +112,19 @@ def published_state_dict(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[s
     found = _as_dynamic({name: state[published] for published, name in names.items() if name is not None})
     expected = {name: value.shape for name, value in build(spec).state_dict().items()}
     averages = _average_pools(spec)
+    shapes = {**expected, **averages}
     _refuse(
         str(spec),
         unknown=[
             *(n for n, name in names.items() if name is None),
-            *(found.keys() - expected.keys() - averages.keys()),
+            *(found.keys() - shapes.keys()),
         ],
         twice={name for name in ours if ours.count(name) > 1},
         missing=expected.keys() - found.keys(),
         mis_shaped=[
             f"{name} {tuple(value.shape)} instead of {tuple(shape)}"
             for name, value in found.items()
-            if (shape := {**expected, **averages}.get(name, value.shape)) != value.shape
+            if (shape := shapes.get(name, value.shape)) != value.shape
         ],
     )
     dropped = found.keys() & averages.keys()
