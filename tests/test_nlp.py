@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from attnpool import SelfAttentivePool2d
 from attnpool.pools._attention import PositionTable, SelfAttention
 from attnpool.pools._deformable import map_back
+from attnpool.pools._weighted import weighted_pool2d
 from attnpool.registry import POOLS
 
 
@@ -195,3 +196,31 @@ def test_compiles_with_inductor() -> None:
     torch.compiler.reset()
     pool, x = SelfAttentivePool2d(8, 2).eval(), torch.randn(2, 8, 8, 8)
     torch.testing.assert_close(torch.compile(pool, fullgraph=True)(x), pool(x))
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize(
+    ("size", "kernel", "patch"),
+    [((16, 16), 4, 2), ((12, 24), (6, 4), 2), ((16, 8), 8, 8), ((18, 18), 4, 2), ((8, 8), 3, 2)],
+)
+def test_weights_on_a_coarser_grid_count_as_if_on_every_pixel(
+    size: tuple[int, int], kernel: Any, patch: int, normalize: bool
+) -> None:
+    sides = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+    x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    w = 1 + torch.rand(2, 3, size[0] // patch, size[1] // patch, dtype=torch.float64).requires_grad_()
+    wide = w.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+    expected = F.avg_pool2d(x * wide, sides)
+    expected = expected / F.avg_pool2d(wide, sides) if normalize else expected
+    found = weighted_pool2d(x, w, sides, sides, normalize=normalize)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    cotangent = torch.randn_like(expected)
+    for a, b in zip(*(torch.autograd.grad(y, (x, w), cotangent) for y in (found, expected)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+
+
+def test_whole_patches_are_never_multiplied_pixel_by_pixel() -> None:
+    x, w = torch.randn(1, 4, 32, 32), torch.rand(1, 4, 16, 16)
+    with Largest() as largest:
+        weighted_pool2d(x, w, (4, 4), (4, 4))
+    assert largest.elements <= w.numel()

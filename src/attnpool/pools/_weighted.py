@@ -29,12 +29,22 @@ def weighted_pool2d(
         ceil_mode: Whether a last, incomplete window counts, as in `nn.AvgPool2d`.
         normalize: Whether the weights of a window are divided by their sum.
     """
-    w = widened(w)
+    dtype, x, w = x.dtype, widened(x), widened(w)
+    patch = x.shape[-1] // w.shape[-1]
+    if patch > 1 and kernel_size == stride and padding == (0, 0) and _is_tiled(x, w, kernel_size, patch):
+        x = F.avg_pool2d(x, patch)  # the mean of a patch stands for its pixels, which weigh the same
+        kernel_size = stride = (kernel_size[0] // patch, kernel_size[1] // patch)
     if w.shape[-2:] != x.shape[-2:]:
         w = F.interpolate(w, size=x.shape[-2:], mode="nearest")  # (B, C, H, W)
     y = F.avg_pool2d(x * w, kernel_size, stride, padding, ceil_mode)
     y = y / F.avg_pool2d(w, kernel_size, stride, padding, ceil_mode) if normalize else y
-    return y.to(x.dtype)
+    return y.to(dtype)
+
+
+def _is_tiled(x: Tensor, w: Tensor, kernel_size: tuple[int, int], patch: int) -> bool:
+    """Whether whole patches make up each window, and whole windows the map."""
+    sides = zip(x.shape[-2:], w.shape[-2:], kernel_size, strict=True)
+    return all(side == patch * grid and k % patch == 0 and side % k == 0 for side, grid, k in sides)
 
 
 class WeightedPool2d(nn.Module):
