@@ -1,0 +1,44 @@
+"""Ours equals the formula as it is written, in outputs and all gradients, for every option."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attnpool import SelfAttentivePool2d
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from reference import Reference
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"kernel_size": 4, "patch_size": 2},
+    {"kernel_size": 4, "patch_size": 2, "normalize": False},
+    {"kernel_size": 2, "patch_size": 4, "normalize": False},
+    {"kernel_size": 3, "stride": 2, "padding": 1},
+    {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True, "patch_size": 2},
+    {"num_heads": 8},
+    {"num_heads": 3, "embed_ratio": 0.5},
+    {"position": "none"},
+    {"sigmoid": False},
+    {"exp": False},
+    {"exp": False, "sigmoid": False, "normalize": False},
+    {"embed_norm": False, "restore_norm": False},
+]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_equal_outputs_and_gradients(options: dict[str, Any], training: bool) -> None:
+    pool = SelfAttentivePool2d(8, **{"kernel_size": 2, **options}).double().train(training)
+    reference = Reference(pool)
+    x = torch.randn(2, 8, 12, 16, dtype=torch.float64, requires_grad=True)
+    wanted = (x, *pool.parameters())
+    ours, theirs = pool(x), reference(x)
+    cotangent = torch.randn_like(ours)
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    pairs = zip(*(torch.autograd.grad(y, wanted, cotangent) for y in (ours, theirs)), strict=True)
+    for a, b in pairs:
+        assert (a - b).norm() <= 1e-10 * max(b.norm(), 1.0)
