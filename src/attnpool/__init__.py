@@ -16,6 +16,7 @@ from attnpool.layers.ulsam import ULSAM
 from attnpool.models.attention import insert_attention_
 from attnpool.models.build import create_model
 from attnpool.models.checkpoint import load
+from attnpool.models.fuse import fuse_
 from attnpool.models.surgery import replace_downsampling_
 from attnpool.pools.attnpool import AttentionConvPool2d
 from attnpool.pools.gaussian_pool import GaussianPool2d
@@ -46,6 +47,7 @@ __all__ = [
     "convert",
     "create_model",
     "evaluate",
+    "fuse_",
     "insert_attention_",
     "load",
     "make_dynamic_",

@@ -95,7 +95,7 @@ class PatchAttention(nn.Module):
         if position not in ("learned", "none"):
             raise ValueError(f"position has to be 'learned' or 'none', but got {position!r}")
         self.embed = embed
-        self.norm = nn.BatchNorm2d(dim) if norm else nn.Identity()
+        self.norm: nn.Module = nn.BatchNorm2d(dim) if norm else nn.Identity()
         self.position = PositionTable(dim) if position == "learned" else None
         self.attention = SelfAttention(dim, num_heads)
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from attnpool.pools._attention import PatchAttention, embed_dim
 from attnpool.pools._deformable import DeformableConv2d, map_back, zero_conv
+from attnpool.pools._fold import folded
 from attnpool.pools._half import widened
 from attnpool.pools._size import Size, positive, window_inside_patch
 from attnpool.pools._weighted import WeightedPool2d
@@ -93,7 +94,7 @@ class SelfAttentivePool2d(WeightedPool2d):
         embed = conv(channels, dim, patch_size, patch_size)
         self.attend = PatchAttention(embed, dim, num_heads, position, embed_norm)
         self.restore = nn.Conv2d(dim, channels, 1)
-        self.restore_norm = nn.BatchNorm2d(channels) if restore_norm else nn.Identity()
+        self.restore_norm: nn.Module = nn.BatchNorm2d(channels) if restore_norm else nn.Identity()
         self.sigmoid, self.exp = sigmoid, exp
         self.offset = zero_conv(channels, 2 * patch_size**2, patch_size) if deformable else None
         self.local = _local_logit(channels, patch_size) if local else None
@@ -111,6 +112,16 @@ class SelfAttentivePool2d(WeightedPool2d):
         if self.local is None:
             return w
         return F.interpolate(w, size=size, mode="nearest") * self.local(x).sigmoid().exp()  # (B, C, H, W)
+
+    def fuse_(self) -> None:
+        """Fold the batch norms into the convolutions before them, in place: for inference, in eval mode only."""
+        if self.training:
+            raise ValueError("the layer has to be in eval mode: batch norms of training depend on the batch")
+        embed = getattr(self.attend.embed, "conv", self.attend.embed)  # a deformable one holds its convolution
+        self.attend.norm = folded(embed, self.attend.norm)
+        self.restore_norm = folded(self.restore, self.restore_norm)
+        if self.local is not None:
+            self.local[2] = folded(self.local[1], self.local[2])
 
     def _positive(self, g: Tensor) -> Tensor:
         """exp(sigmoid(g)), or its ablations, g within LIMIT for a window of them to be neither 0 / 0 nor infinite."""

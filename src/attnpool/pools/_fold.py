@@ -1,0 +1,33 @@
+"""A batch norm folded into the convolution before it, for inference."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@torch.no_grad()
+def fold_(conv: Any, norm: nn.BatchNorm2d) -> None:
+    """Make `conv(x)` what `norm(conv(x))` is in eval mode, in place: exact but for rounding.
+
+    Args:
+        conv: A convolution; one of several kernels holds them one after the other, with a bias for each.
+        norm: Its running statistics are used.
+    """
+    assert norm.running_mean is not None and norm.running_var is not None  # noqa: PT018
+    scale = (norm.running_var + norm.eps).rsqrt()
+    scale = scale if norm.weight is None else scale * norm.weight
+    kernels = conv.weight.shape[0] // scale.shape[0]
+    conv.weight.mul_(scale.repeat(kernels)[:, None, None, None])
+    shape = (kernels, -1) if kernels > 1 else (-1,)
+    bias = torch.zeros_like(scale.repeat(kernels)).view(shape) if conv.bias is None else conv.bias
+    bias = (bias - norm.running_mean) * scale
+    conv.bias = nn.Parameter(bias if norm.bias is None else bias + norm.bias)
+
+
+def folded(conv: nn.Module, norm: nn.Module) -> nn.Module:
+    """What is left of `norm` behind `conv` once it is folded: an identity."""
+    if isinstance(norm, nn.BatchNorm2d):
+        fold_(conv, norm)
+        return nn.Identity()
+    return norm
