@@ -1,6 +1,7 @@
 """Dynamic convolution and subspace attention: in a network of anyone's, and in ours."""
 
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -145,9 +146,11 @@ def test_same_padding_is_tensorflows(stride: int, dilation: int, side: int) -> N
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("make", [lambda: DynamicConv2d(64, 64, 3, 1, 1), lambda: ULSAM(64)])
 def test_values_of_ten_thousand_stay_finite_in_half_precision(make: Any, dtype: torch.dtype) -> None:
-    for x in (torch.full((2, 64, 8, 8), 1e4), 1e4 * torch.rand(2, 64, 8, 8)):
-        layer, given = make().to(dtype), x.to(dtype).requires_grad_()
-        y = layer(given)
+    inputs = (torch.full((2, 64, 8, 8), 1e4), 1e4 * torch.rand(2, 64, 8, 8))
+    for x, mixed in itertools.product(inputs, (True, False)):
+        layer, given = (make() if mixed else make().to(dtype)), x.to(dtype).requires_grad_()
+        with torch.autocast("cpu", dtype, enabled=mixed):
+            y = layer(given)
         (2.0**-20 * y.float() * torch.randn(y.shape)).sum().backward()
         for name, tensor in {**dict(layer.named_parameters()), "input": given}.items():
             assert tensor.grad is not None, name

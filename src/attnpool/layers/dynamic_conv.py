@@ -19,7 +19,7 @@ START, STEP = 34.0, 3.0
 class KernelAttention(nn.Module):
     """softmax(fc2(ReLU(fc1(mean of x))) / temperature): the share of each kernel, for every image.
 
-    Half precision is computed in float32.
+    Half precision is computed in float32, also under autocast.
 
     Args:
         channels: Channels C of the input. The hidden layer has C // 4 + 1, and `kernels` for an RGB image.
@@ -42,10 +42,11 @@ class KernelAttention(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        z = widened(x).mean((2, 3))  # (B, C)
-        z = F.linear(z, widened(self.fc1.weight).flatten(1)).relu()
-        z = F.linear(z, widened(self.fc2.weight).flatten(1), widened(self.bias))  # (B, K)
-        return (z / widened(self.temperature)).softmax(1).to(x.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            z = widened(x).mean((2, 3))  # (B, C)
+            z = F.linear(z, widened(self.fc1.weight).flatten(1)).relu()
+            z = F.linear(z, widened(self.fc2.weight).flatten(1), widened(self.bias))  # (B, K)
+            return (z / widened(self.temperature)).softmax(1).to(x.dtype)
 
     @property
     def bias(self) -> Tensor:
