@@ -43,11 +43,3 @@ class Reference(nn.Module):
         sizes = (pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)
         y = F.avg_pool2d(x * w, *sizes)
         return y / F.avg_pool2d(w, *sizes) if pool.normalize else y
-
-
-def with_references(model: nn.Module) -> nn.Module:
-    """The network with a `Reference` in place of each `SelfAttentivePool2d`, in place."""
-    for path, module in list(model.named_modules()):
-        if isinstance(module, SelfAttentivePool2d):
-            model.set_submodule(path, Reference(module))
-    return model

@@ -1,14 +1,13 @@
 """`attnpool convert`: files of the published repository, in all their forms, and files that are not."""
 
-import json
 import pickle
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from goldens import GOLDEN, NETWORKS, model_input, state_of
 from PIL import Image
 from torch import Tensor
 
@@ -17,18 +16,8 @@ from attnpool.cli import main
 from attnpool.models.build import build
 from attnpool.models.convert import published_state_dict
 
-GOLDEN = Path(__file__).with_name("golden")
-sys.path.insert(0, str(GOLDEN))
-from weights import model_input, weight  # noqa: E402
-
-NETWORKS: dict[str, Any] = json.loads((GOLDEN / "networks.json").read_text())
 STRING = "mobilenet_v2-nlp_headfix2-4222121"
 Captured = pytest.CaptureFixture[str]
-
-
-def published(text: str = STRING) -> dict[str, Tensor]:
-    state = NETWORKS[text]["state"]
-    return {name: torch.tensor(weight(name, tuple(shape))) for name, shape in state.items()}
 
 
 def prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -51,7 +40,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_published_outputs(form: str, tmp_path: Path, capsys: Captured) -> None:
     file, out = tmp_path / "best.pth", tmp_path / "converted"
-    torch.save(FORMS[form](published()), file)
+    torch.save(FORMS[form](state_of(STRING)), file)
     assert main(["convert", str(file), "--arch", STRING, str(out)]) == 0
     assert f"{NETWORKS[STRING]['params']:,}" in capsys.readouterr().out
     model: Any = load(out)
@@ -74,7 +63,7 @@ def test_a_converted_checkpoint_is_one_like_any_other(
         for i in range(4):
             Image.new("RGB", (40, 40), (20 * label, 9 * i, 99)).save(photos / f"kind{label}" / f"{i}.png")
     file, out = tmp_path / "best.pth", tmp_path / "converted"
-    torch.save(published(), file)
+    torch.save(state_of(STRING), file)
     words = ["convert", str(file), str(out), "--arch", STRING, "--data", "folder:photos", "--image-size", "128"]
     assert main(words) == 0
     model: Any = load(out)
@@ -93,7 +82,7 @@ def test_a_converted_checkpoint_is_one_like_any_other(
 
 
 def test_one_without_names_says_what_evaluation_needs(tmp_path: Path, capsys: Captured) -> None:
-    torch.save(published(), tmp_path / "best.pth")
+    torch.save(state_of(STRING), tmp_path / "best.pth")
     assert main(["convert", str(tmp_path / "best.pth"), str(tmp_path / "out"), "--arch", STRING]) == 0
     assert main(["evaluate", str(tmp_path / "out")]) == 2
     assert "data has to be given" in capsys.readouterr().err
@@ -128,15 +117,15 @@ def wrong_files(folder: Path) -> dict[Path, str]:
     """Files that are no such checkpoint, and what is said of them."""
     (folder / "empty.pth").touch()
     (folder / "text.pth").write_text("hello, I am no checkpoint")
-    torch.save(published(), folder / "whole.pth")
+    torch.save(state_of(STRING), folder / "whole.pth")
     (folder / "short.pth").write_bytes((folder / "whole.pth").read_bytes()[:-2000])
     torch.save({"model": 1, "epoch": 2}, folder / "other.pth")
     torch.save([1, 2], folder / "list.pth")
     torch.save({0: torch.zeros(2)}, folder / "numbers.pth")
     torch.save({"state_dict": {}}, folder / "nothing.pth")
     torch.save({"conv1.0.weight": torch.zeros(3)}, folder / "headless.pth")
-    torch.save(published("resnet18-lip-1222"), folder / "resnet.pth")
-    torch.save({k: v for k, v in published().items() if "conv2.1" not in k}, folder / "part.pth")
+    torch.save(state_of("resnet18-lip-1222"), folder / "resnet.pth")
+    torch.save({k: v for k, v in state_of(STRING).items() if "conv2.1" not in k}, folder / "part.pth")
     return {
         folder / "nowhere.pth": "cannot be read: No such file",
         folder: "cannot be read: Is a directory",
@@ -163,14 +152,14 @@ def test_a_wrong_file_is_one_line_and_writes_nothing(tmp_path: Path, capsys: Cap
 
 
 def test_images_too_small_for_the_network_are_refused(tmp_path: Path, capsys: Captured) -> None:
-    torch.save(published(), tmp_path / "best.pth")
+    torch.save(state_of(STRING), tmp_path / "best.pth")
     words = ["convert", str(tmp_path / "best.pth"), str(tmp_path / "out"), "--arch", STRING, "--image-size", "32"]
     assert main(words) == 2
     assert "image_size has to suit" in capsys.readouterr().err
 
 
 def test_data_of_other_classes_is_refused(tmp_path: Path, capsys: Captured) -> None:
-    torch.save(published(), tmp_path / "best.pth")
+    torch.save(state_of(STRING), tmp_path / "best.pth")
     words = ["convert", str(tmp_path / "best.pth"), str(tmp_path / "out"), "--arch", STRING]
     assert main([*words, "--data", "fashion_mnist"]) == 2
     assert "10 classes and 1 channels" in capsys.readouterr().err
@@ -203,7 +192,7 @@ def test_every_published_network_has_a_dynamic_form(text: str) -> None:
     dy = f"{head}-dyresnet{tail}" if middle else f"dy{text}"
     spec = parse(dy, num_classes=10)
     model = build(spec).double().eval()
-    model.load_state_dict(published_state_dict(dynamic(published(text)), spec))
+    model.load_state_dict(published_state_dict(dynamic(state_of(text)), spec))
     x = torch.tensor(model_input(text, tuple(NETWORKS[text]["input_shape"])))
     with torch.no_grad(), np.load(GOLDEN / "networks.npz", allow_pickle=False) as golden:
         expected = torch.tensor(golden[f"{text}/logits"])

@@ -108,3 +108,5 @@ def test_training_mode_and_nothing_to_fold_are_errors() -> None:
         SelfAttentivePool2d(4, 2).fuse_()
     with pytest.raises(ValueError, match="but has none"):
         fuse_(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()).eval())
+    with pytest.raises(ValueError, match="has to have a 2-d convolution, but has none"):
+        fuse_(nn.Sequential(nn.Linear(3, 4)).eval())

@@ -1,35 +1,31 @@
 """Networks from strings: as published, at other widths, and their features."""
 
 import copy
-import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from goldens import NETWORKS
 from torch import nn
 
 from attnpool import SelfAttentivePool2d, SpecError, create_model, parse
 from attnpool.models.stages import BACKBONES, PLACEMENTS, find_backbone
-
-GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "networks.json").read_text())
 
 
 def count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("text", GOLDEN)
+@pytest.mark.parametrize("text", NETWORKS)
 def test_published_parameter_counts(text: str) -> None:
-    assert count(create_model(text, num_classes=10)) == GOLDEN[text]["params"]
+    assert count(create_model(text, num_classes=10)) == NETWORKS[text]["params"]
 
 
-@pytest.mark.parametrize("text", GOLDEN)
+@pytest.mark.parametrize("text", NETWORKS)
 def test_published_stage_shapes(text: str) -> None:
     features = create_model(text, num_classes=10, features_only=True).eval()
     with torch.no_grad():
         maps = features(torch.zeros(1, 3, 128, 128))
-    assert [list(m.shape[1:]) for m in maps] == [stage["shape"][1:] for stage in GOLDEN[text]["stages"].values()]
+    assert [list(m.shape[1:]) for m in maps] == [stage["shape"][1:] for stage in NETWORKS[text]["stages"].values()]
     assert [m.shape[1] for m in maps] == features.channels
     assert [128 // m.shape[2] for m in maps] == features.reductions
 

@@ -1,15 +1,13 @@
 """Equal to the published code: outputs and gradients on the golden vectors, through the converter."""
 
-import json
 import re
-import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from goldens import GOLDEN, LAYERS, NETWORKS, cotangent, model_input, published, state_of
 from torch import Tensor, nn
 
 from attnpool import create_model, parse
@@ -18,12 +16,6 @@ from attnpool.layers.ulsam import ULSAM
 from attnpool.models.convert import ConversionError, published_layer_state_dict, published_state_dict
 from attnpool.registry import POOLS
 
-GOLDEN = Path(__file__).with_name("golden")
-sys.path.insert(0, str(GOLDEN))
-from weights import cotangent, model_input, weight  # noqa: E402
-
-LAYERS: dict[str, Any] = json.loads((GOLDEN / "layers.json").read_text())
-NETWORKS: dict[str, Any] = json.loads((GOLDEN / "networks.json").read_text())
 LAYER_OPTIONS = {
     "patch_size": "patch_size",
     "num_heads": "num_heads",
@@ -33,10 +25,6 @@ LAYER_OPTIONS = {
 """Published option of a pooling layer to ours."""
 LAYER_TOLERANCE, LOGIT_TOLERANCE = 1e-6, 1e-9
 """Relative errors in float64: of layers, stored in float32, and of logits."""
-
-
-def published(state: dict[str, list[int]]) -> dict[str, Tensor]:
-    return {name: torch.tensor(weight(name, tuple(shape))) for name, shape in state.items()}
 
 
 def relative_error(ours: Tensor, theirs: np.ndarray) -> float:
@@ -87,10 +75,6 @@ def test_networks(text: str) -> None:
         assert list(maps[name].shape) == stage["shape"]
         assert maps[name].mean().item() == pytest.approx(stage["mean"], rel=1e-6, abs=1e-6)
         assert maps[name].std().item() == pytest.approx(stage["std"], rel=1e-4)
-
-
-def state_of(text: str) -> dict[str, Tensor]:
-    return published(NETWORKS[text]["state"])
 
 
 def test_the_prefixes_of_the_repository_do_not_matter() -> None:

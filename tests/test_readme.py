@@ -1,6 +1,5 @@
 """Every command and every Python line of the README runs."""
 
-import json
 import os
 import re
 import subprocess
@@ -9,16 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from goldens import state_of
 from PIL import Image
 
 from attnpool.models.stages import BACKBONES
 from attnpool.registry import POOLS
 
 ROOT = Path(__file__).parents[1]
-GOLDEN = Path(__file__).with_name("golden")
-sys.path.insert(0, str(GOLDEN))
-from weights import weight  # noqa: E402
-
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line]
@@ -34,8 +30,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "photos" / name).mkdir(parents=True)
         for i in range(1, 21):
             Image.new("RGB", (120, 100), tuple(c + i for c in colour)).save(root / "photos" / name / f"{i}.jpg")
-    shapes = json.loads((GOLDEN / "networks.json").read_text())["mobilenet_v2-nlp_headfix2-1222121"]["state"]
-    state = {name: torch.tensor(weight(name, tuple(shape))).float() for name, shape in shapes.items()}
+    state = {name: value.float() for name, value in state_of("mobilenet_v2-nlp_headfix2-1222121").items()}
     for name in ("net.classifier.weight", "net.classifier.bias"):
         state[name] = state[name][:2]  # cats and dogs
     torch.save({"state_dict": state}, root / "best.pth")

@@ -1,15 +1,14 @@
 """Architecture strings: the published grammar, both ways, and what is wrong with a wrong one."""
 
 import itertools
-import json
 import re
 import warnings
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from goldens import NETWORKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,8 +18,7 @@ from attnpool.poolspec import FLAGS, OPTIONS, parse_pool
 from attnpool.registry import POOLS
 from attnpool.spec import REDUCED_PATCHES
 
-GOLDEN = Path(__file__).with_name("golden")
-PUBLISHED = list(json.loads((GOLDEN / "networks.json").read_text()))
+PUBLISHED = list(NETWORKS)
 
 
 @st.composite

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Column, Table
 
+from attnpool.data.folder import IMAGENET_MEAN, IMAGENET_STD
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import DataError, open_source
 from attnpool.jobs._trainer import check_size, clear_run, make_folder, refuse_overwriting
@@ -13,8 +14,6 @@ from attnpool.models.build import build
 from attnpool.models.checkpoint import Description, save
 from attnpool.models.convert import published_classes, published_state_dict, read_published
 from attnpool.spec import parse
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)

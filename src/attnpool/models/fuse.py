@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from attnpool.layers.dynamic_conv import DynamicConv2d
-from attnpool.models.sites import CONVOLUTIONS, device_and_dtype
+from attnpool.models.sites import CONVOLUTIONS, blank_image
 from attnpool.pools._fold import fold_
 
 
@@ -75,11 +75,11 @@ def _pairs(model: nn.Module, input_size: tuple[int, int]) -> dict[str, str]:
 
         return record
 
+    image = blank_image(model, input_size)
     handles = [m.register_forward_hook(hook(path)) for path, m in model.named_modules() if _takes_part(m)]
-    channels = next(m.in_channels for m in model.modules() if isinstance(m, CONVOLUTIONS))
     try:
         with _Uses() as uses, torch.no_grad():
-            model(torch.zeros(1, channels, *input_size, **device_and_dtype(model)))
+            model(image)
     finally:
         for handle in handles:
             handle.remove()

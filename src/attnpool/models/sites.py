@@ -48,17 +48,23 @@ def trace_shapes(model: nn.Module, input_size: tuple[int, int]) -> Shapes:
 
         return record
 
-    first = next((m for m in model.modules() if isinstance(m, CONVOLUTIONS)), None)
-    if first is None:
-        raise ValueError("model has to have a 2-d convolution, but has none")
+    image = blank_image(model, input_size)
     handles = [m.register_forward_hook(hook(name)) for name, m in model.named_modules()]
     try:
         with eval_mode(model), torch.no_grad():
-            model(torch.zeros(1, first.in_channels, *input_size, **device_and_dtype(model)))
+            model(image)
     finally:
         for handle in handles:
             handle.remove()
     return shapes
+
+
+def blank_image(model: nn.Module, input_size: tuple[int, int]) -> Tensor:
+    """Zeros that the network takes: a batch of one, with the channels of its first convolution."""
+    first = next((m for m in model.modules() if isinstance(m, CONVOLUTIONS)), None)
+    if first is None:
+        raise ValueError("model has to have a 2-d convolution, but has none")
+    return torch.zeros(1, first.in_channels, *input_size, **device_and_dtype(model))
 
 
 def device_and_dtype(model: nn.Module) -> dict[str, Any]:

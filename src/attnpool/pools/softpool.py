@@ -45,7 +45,10 @@ class SoftPool2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.channels)
-        values, logits = self._positions(widened(x), 0.0), self._positions(widened(x), float("-inf"))
+        wide = widened(x)
+        values = self._positions(wide, 0.0)
+        has_border = self.ceil_mode or any(self.padding)
+        logits = self._positions(wide, float("-inf")) if has_border else values
         peak = reduce(torch.maximum, logits).detach()  # (B, C, H', W'); it cancels
         shares = [(logit - peak).exp() for logit in logits]
         weighted = [share * value for share, value in zip(shares, values, strict=True)]
