@@ -25,9 +25,9 @@ class Reference(nn.Module):
             raise ValueError("pool has to be without deformation and local weights")
         self.pool = pool
         ours = pool.attend.attention
-        self.attention = nn.MultiheadAttention(ours.proj.in_features, ours.num_heads, batch_first=True)
+        self.attention = nn.MultiheadAttention(ours.qkv.in_features, ours.num_heads, batch_first=True)
         self.attention.in_proj_weight, self.attention.in_proj_bias = ours.qkv.weight, ours.qkv.bias
-        self.attention.out_proj.weight, self.attention.out_proj.bias = ours.proj.weight, ours.proj.bias
+        self.attention.out_proj = ours.proj
 
     def forward(self, x: Tensor) -> Tensor:
         pool, attend = self.pool, self.pool.attend
@@ -35,7 +35,8 @@ class Reference(nn.Module):
         z = e.flatten(2).transpose(1, 2)  # (B, h * w, d)
         if attend.position is not None:
             z = z + attend.position(*e.shape[-2:])
-        a, _ = self.attention(z, z, z, need_weights=True)  # the scores, (B, h * w, h * w), are made and kept
+        to = z if attend.context is None else attend.context(z, *e.shape[-2:])
+        a, _ = self.attention(z, to, to, need_weights=True)  # the scores, (B, h * w, h * w), are made and kept
         a = F.interpolate(a.transpose(1, 2).reshape(e.shape), size=x.shape[-2:])  # (B, d, H, W)
         g = pool.restore_norm(pool.restore(a))  # (B, C, H, W)
         g = g.sigmoid() if pool.sigmoid else g

@@ -258,13 +258,27 @@ def attention(attend: Any, e: Tensor) -> Tensor:
     for i, j in itertools.product(range(h), range(w)):
         place = torch.cat((attend.position.col[j], attend.position.row[i])) if attend.position is not None else 0
         z[i * w + j] = e[:, i, j] + place
-    q, k, v = attend.attention.qkv(z).chunk(3, dim=1)
+    q = attend.attention.qkv(z)[:, :d]
+    k, v = attend.attention.qkv(coarser(attend.context, z, h, w))[:, d:].chunk(2, dim=1)
     a = torch.empty_like(z)
     for head, t in itertools.product(range(heads), range(h * w)):
         part = slice(head * d // heads, (head + 1) * d // heads)
-        scores = torch.stack([q[t, part] @ k[u, part] / math.sqrt(d // heads) for u in range(h * w)])
+        scores = torch.stack([q[t, part] @ k[u, part] / math.sqrt(d // heads) for u in range(len(k))])
         a[t, part] = sum(s * v[u, part] for u, s in enumerate(scores.exp() / scores.exp().sum()))
     return attend.attention.proj(a).T.reshape(d, h, w)
+
+
+def coarser(layer: Any, z: Tensor, h: int, w: int) -> Tensor:
+    """The tokens that are attended to, patch after patch of s x s of them, then normalised."""
+    if layer is None:
+        return z
+    made = []
+    for i, j in itertools.product(range(0, h, layer.stride), range(0, w, layer.stride)):
+        rows, columns = (list(range(start, start + layer.stride)) for start in (i, j))
+        token = conv(z.T.reshape(1, -1, h, w), layer.conv, rows, columns)[0]
+        token = (token - token.mean()) / (token.var(correction=0) + layer.norm.eps).sqrt()
+        made.append(token * layer.norm.weight + layer.norm.bias)
+    return torch.stack(made)
 
 
 def nlp_weight(pool: Any, x: Tensor) -> Tensor:

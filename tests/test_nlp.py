@@ -1,7 +1,10 @@
 """Self-attentive pooling: what it computes, where it refuses, and what it must not store."""
 
+import copy
 import itertools
 import math
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from oracles import nlp_weight
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnpool import SelfAttentivePool2d
-from attnpool.pools._attention import PositionTable, SelfAttention
+from attnpool.pools._attention import SelfAttention
 from attnpool.pools._deformable import map_back
+from attnpool.pools._position import PositionTable
 from attnpool.pools._weighted import weighted_pool2d
 from attnpool.registry import POOLS
 
@@ -25,6 +30,42 @@ def test_attention_equals_torchs_own() -> None:
         theirs.out_proj.weight.copy_(ours.proj.weight)
     x = torch.randn(2, 20, 12, dtype=torch.float64)
     torch.testing.assert_close(ours(x), theirs(x, x, x, need_weights=False)[0])
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 8, 15, 16, 24])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_heads_of_any_width(width: int, dtype: torch.dtype) -> None:
+    """Narrow ones are filled up on the CPU."""
+    ours = SelfAttention(3 * width, 3).double()
+    x = torch.randn(2, 20, 3 * width, dtype=torch.float64)
+    expected, gradient = evaluate(ours, x)
+    for blocks in (None, 1, 3, 20, 99):
+        ours.query_blocks = blocks
+        found = evaluate(ours.to(dtype), x.to(dtype))
+        for a, b in zip(found, (expected, gradient), strict=True):
+            assert (a.double() - b).norm() < {8: 1e-12, 4: 1e-5, 2: 3e-2}[dtype.itemsize] * b.norm()
+
+
+def evaluate(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Output, and the gradient of the input."""
+    x.requires_grad_()
+    y = layer(x)
+    return y.detach(), torch.autograd.grad(y.square().sum(), x)[0]
+
+
+def test_exported_attention_is_not_filled_up() -> None:
+    graph = torch.export.export(SelfAttention(8, 2).eval(), (torch.randn(1, 20, 8),)).graph
+    assert not [node for node in graph.nodes if "pad" in str(node.target)]
+
+
+def test_query_blocks_export_as_explicit_products_of_their_size() -> None:
+    pool, x = SelfAttentivePool2d(8, 2, query_blocks=4).eval(), torch.randn(1, 8, 8, 8)
+    program = torch.export.export(pool, (x,))
+    made = [node for node in program.graph.nodes if node.op == "call_function" and "val" in node.meta]
+    softmax = [node.meta["val"].shape for node in made if "softmax" in str(node.target)]
+    assert softmax == 4 * [(1, 2, 16, 64)]
+    assert not [node for node in made if "scaled_dot_product" in str(node.target)]
+    torch.testing.assert_close(program.module()(x), pool(x))
 
 
 class Largest(TorchDispatchMode):
@@ -48,7 +89,44 @@ def test_the_scores_are_never_stored(side: int) -> None:
     x = torch.randn(1, 4, side, side, requires_grad=True)
     with Largest() as largest:
         pool(x).sum().backward()
-    assert largest.elements <= 3 * x.numel()  # q, k and v together; the scores would be 2 * side**4
+    assert largest.elements <= 8 * x.numel()  # q, k or v, filled up from 2 to 16; the scores would be 2 * side**4
+
+
+def allocations(run: Callable[[], Any]) -> tuple[int, int]:
+    """How many blocks of memory were taken, kernels' own included, and the most bytes held at a time."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
+        run()
+    events = [event for event in prof.profiler.kineto_results.events() if event.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return sum(size > 0 for size in sizes), max(itertools.accumulate(sizes))
+
+
+@pytest.mark.parametrize(
+    ("options", "times"), [({}, 60), ({"num_heads": 1, "patch_size": 2, "kernel_size": 4}, 25), ({"kv_stride": 2}, 50)]
+)
+def test_memory_is_linear_in_pixels(options: dict[str, Any], times: int) -> None:
+    """Of a step: about as many blocks for a larger map, and no more bytes a pixel."""
+    pool = SelfAttentivePool2d(8, **{"kernel_size": 2, "num_heads": 2, **options})
+    found = []
+    for tokens in (32, 64, 96):  # a side
+        side = tokens * pool.patch_size
+        x = torch.randn(1, 8, side, side, requires_grad=True)
+        pool(x).sum().backward()  # gradients exist from here on
+        count, held = allocations(lambda x=x: pool(x).sum().backward())  # type: ignore[misc]
+        found.append((count, held / (4 * x.numel())))
+    counts, maps = zip(*found, strict=True)
+    assert max(counts) < 1.2 * min(counts)
+    assert maps[0] >= maps[1] >= maps[2]
+    assert maps[2] < times
+
+
+def test_query_blocks_bound_the_scores_in_training_too() -> None:
+    whole, blocks = (SelfAttentivePool2d(8, 2, query_blocks=n) for n in (1, 32))
+    x = torch.randn(1, 8, 32, 32, requires_grad=True)
+    scores = 4 * 2 * 32**4
+    held = [allocations(lambda pool=pool: pool(x).sum().backward())[1] for pool in (whole, blocks)]  # type: ignore[misc]
+    assert held[0] > 3 * scores
+    assert held[1] < scores / 2
 
 
 @pytest.mark.parametrize(
@@ -105,6 +183,56 @@ def test_more_than_256_positions_a_side() -> None:
     positions = table(8, 20).view(8, 20, 4)
     torch.testing.assert_close(positions[0, [0, -1], :2], table.col[[0, -1]])  # stretched from end to end
     assert torch.equal(positions[:, 0, 2:], table.row)
+
+
+@torch.no_grad()
+def test_positions_are_made_once_a_size_and_again_when_the_tables_change() -> None:
+    table = PositionTable(4)
+    first, other = table(3, 5), table(5, 3)
+    assert table(3, 5) is first
+    assert table(5, 3) is other
+    for change in (
+        lambda: table.col.mul_(2),
+        lambda: table.load_state_dict(PositionTable(4).state_dict()),
+        lambda: setattr(table.row, "data", torch.rand(256, 2)),
+        table.double,
+    ):
+        before = table(3, 5)
+        change()  # type: ignore[no-untyped-call]
+        assert table(3, 5) is not before
+        assert torch.equal(table(3, 5), table._positions(3, 5))
+    for side in range(1, 100):
+        table(side, 2)
+    assert len(table._made) <= 16
+    assert copy.deepcopy(table)._made == {}
+    assert torch.equal(pickle.loads(pickle.dumps(table))(3, 5), table(3, 5))
+    with torch.enable_grad():
+        assert table(3, 5).requires_grad
+    with torch.inference_mode():
+        frozen = PositionTable(4)
+        assert frozen(3, 5) is not frozen(3, 5)
+        table(9, 9)
+    assert table(9, 9).shape == (81, 4)
+
+
+@pytest.mark.parametrize("patch", [1, 2, 3])
+def test_exports_with_sides_that_vary(patch: int) -> None:
+    pool = SelfAttentivePool2d(4, 2, patch_size=patch, normalize=False).eval()
+    height, width = (torch.export.Dim(name, min=6, max=64) for name in ("height", "width"))
+    shapes = {"x": {0: torch.export.Dim("batch"), 2: height, 3: width}}
+    program = torch.export.export(pool, (torch.randn(2, 4, 12, 14),), dynamic_shapes=shapes)
+    for size in [(2, 4, 12, 14), (1, 4, 9, 25), (3, 4, 6, 6)]:
+        x = torch.randn(size)
+        torch.testing.assert_close(program.module()(x), pool(x))
+
+
+def test_compiles_with_sides_that_vary() -> None:
+    torch.compiler.reset()
+    pool = SelfAttentivePool2d(4, 4, patch_size=2).eval()
+    compiled = torch.compile(pool, fullgraph=True, backend="aot_eager", dynamic=True)
+    for size in [(2, 4, 12, 16), (2, 4, 9, 13), (2, 4, 8, 8)]:
+        x = torch.randn(size)
+        torch.testing.assert_close(compiled(x), pool(x))
 
 
 @pytest.mark.parametrize("dim", [1, 3, 5])

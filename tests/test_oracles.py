@@ -19,10 +19,15 @@ GEOMETRIES = [  # kernel, stride, padding, ceil_mode
 ]
 SIZE = (6, 7)
 OPTIONS: dict[str, list[dict[str, Any]]] = {
-    "nlp": [{"patch_size": 2, "normalize": False}, {"num_heads": 4, "embed_ratio": 2.0}],
+    "nlp": [
+        {"patch_size": 2, "normalize": False},
+        {"num_heads": 4, "embed_ratio": 2.0},
+        {"kv_stride": 2},
+        {"query_blocks": 5},
+    ],
     "dfmnlp": [{"patch_size": 2, "normalize": False}],
     "mixp": [{"patch_size": 2}, {"patch_size": 3}],
-    "dfmixp": [{"patch_size": 2}],
+    "dfmixp": [{"patch_size": 2, "kv_stride": 4}],
     "lipfull": [{"simplified": True}, {"width": 5}],
     "blurpool": [{"filter_size": size} for size in (2, 3, 5)],
     "rnnpool": [{"extent": (2, 5)}, {"hidden": (3, 1)}, {"hidden": (3, 2)}],

@@ -1,10 +1,13 @@
 """The contract that every registered pooling method keeps."""
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from attnpool.registry import POOLS
 
@@ -122,6 +125,83 @@ def test_compiles_without_a_graph_break(name: str) -> None:
     torch.compiler.reset()  # or the pools share one limit of recompilations
     compiled = torch.compile(pool, fullgraph=True, backend="aot_eager", dynamic=False)
     assert_close(compiled(x), pool(x))
+
+
+@every_pool
+def test_a_training_step_compiles_without_a_graph_break(name: str) -> None:
+    torch.compiler.reset()
+    pool = make(name)
+    if name == "gaussian_pool":
+        pool = make(name, stochasticity=None)  # its noise is drawn differently there
+    other = copy.deepcopy(pool)
+    compiled = torch.compile(other, fullgraph=True, backend="aot_eager", dynamic=False)
+    x = image()
+    found, expected = (step(layer, x.clone().requires_grad_()) for layer in (compiled, pool))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def step(layer: Any, x: Tensor) -> list[Tensor]:
+    """Output of a training step, and the gradients of all that it depends on."""
+    y = layer(x)
+    cotangent = torch.linspace(-1, 1, y.numel(), device=y.device).view_as(y)
+    gradients = torch.autograd.grad(y, [x, *layer.parameters()], cotangent, allow_unused=True)
+    return [y, *(g for g in gradients if g is not None)]
+
+
+@every_pool
+def test_activation_checkpointing(name: str) -> None:
+    pool, x = make(name), image().requires_grad_()
+    rng = torch.get_rng_state()
+    expected = step(pool, x)
+    torch.set_rng_state(rng)
+    y = checkpoint(pool, x, use_reentrant=False)
+    found = torch.autograd.grad(y, [x, *pool.parameters()], torch.linspace(-1, 1, y.numel()).view_as(y))
+    for a, b in zip([y, *found], expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@every_pool
+def test_autocast(name: str) -> None:
+    pool, x = make(name).eval(), image().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = pool(x)
+    (y.float() * torch.randn(2, CHANNELS, 6, 6)).sum().backward()
+    assert_close(y.bfloat16(), pool(x).bfloat16())
+    for tensor in (x, *pool.parameters()):
+        assert tensor.grad is None or (tensor.grad.dtype == torch.float32 and tensor.grad.isfinite().all())
+
+
+class NeverWaits(TorchDispatchMode):
+    """Fails at what makes the host wait for a device: values read back, sizes from values, constants copied over."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        assert name not in ("_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "is_nonzero"), name
+        return func(*args, **(kwargs or {}))
+
+
+@every_pool
+@pytest.mark.parametrize("training", [True, False])
+def test_the_host_never_waits_for_the_device(name: str, training: bool) -> None:
+    pool, x = make(name, 3, 2, 1).train(training), image(2, CHANNELS, 13, 10).requires_grad_()
+    with NeverWaits():
+        pool(x).sum().backward()
+
+
+@every_pool
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_training_step_in_a_cuda_graph(name: str) -> None:
+    pool, x = make(name).cuda(), image().cuda().requires_grad_()
+    graphed = torch.cuda.make_graphed_callables(copy.deepcopy(pool), (x,))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found, expected = step(graphed, x), step(pool, x)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    if name != "gaussian_pool":  # noise
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
 @every_pool

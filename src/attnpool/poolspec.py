@@ -97,6 +97,9 @@ FLAGS: dict[str, tuple[str, Any]] = {
     "filter3": ("filter_size", 3),
     "filter5": ("filter_size", 5),
     "hidden8": ("hidden", (8, 8)),
+    "kv2": ("kv_stride", 2),
+    "kv4": ("kv_stride", 4),
+    "kv8": ("kv_stride", 8),
 }
 """Option of the grammar to a keyword of a layer and the value that it sets."""
 

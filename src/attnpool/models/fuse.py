@@ -12,10 +12,13 @@ from torch.overrides import TorchFunctionMode
 from attnpool.layers.dynamic_conv import DynamicConv2d
 from attnpool.models.sites import CONVOLUTIONS, blank_image
 from attnpool.pools._fold import fold_
+from attnpool.pools.nlp import SelfAttentivePool2d
 
 
 def fuse_(model: nn.Module, *, input_size: tuple[int, int] = (224, 224)) -> list[str]:
     """Fold every batch norm that alone follows a convolution into it, in place: the outputs stay, to rounding.
+
+    In self-attentive pools, the attention's projection and the restoring convolution become one, too.
 
     The network is run on zeros of `input_size` to see what follows what. It is meant for inference, and for timing and
     deployment: its batch norms are gone, so that it cannot be trained as before, nor saved as a checkpoint of its spec.
@@ -40,6 +43,9 @@ def fuse_(model: nn.Module, *, input_size: tuple[int, int] = (224, 224)) -> list
         fold_(model.get_submodule(conv), replaced)
         rest = nn.Sequential(replaced.drop, replaced.act) if isinstance(replaced, BatchNormAct2d) else nn.Identity()
         model.set_submodule(norm, rest.eval())
+    for module in model.modules():
+        if isinstance(module, SelfAttentivePool2d):
+            module.fuse_()  # its restoring convolution, too
     return list(pairs.values())
 
 

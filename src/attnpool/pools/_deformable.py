@@ -67,6 +67,6 @@ def map_back(w: Tensor, offset: Tensor, size: tuple[int, int]) -> Tensor:
     shift = F.pad(shift, (0, width - shift.shape[-1], 0, height - shift.shape[-2]), mode="replicate")  # (B, 2, H, W)
     x = torch.arange(width, device=w.device, dtype=w.dtype).expand(height, -1)
     y = torch.arange(height, device=w.device, dtype=w.dtype).unsqueeze(1).expand(-1, width)
-    last = torch.tensor([max(width - 1, 1), max(height - 1, 1)], device=w.device, dtype=w.dtype)
-    grid = (torch.stack((x, y), dim=-1) - shift.permute(0, 2, 3, 1)) / last * 2 - 1  # (B, H, W, 2)
+    across, down = ((i - shift[:, j]) / max(n - 1, 1) * 2 - 1 for i, j, n in ((x, 0, width), (y, 1, height)))
+    grid = torch.stack((across, down), dim=-1)  # (B, H, W, 2)
     return F.grid_sample(w, grid, mode="bilinear", padding_mode="border", align_corners=True).to(dtype)

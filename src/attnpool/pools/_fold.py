@@ -1,4 +1,4 @@
-"""A batch norm folded into the convolution before it, for inference."""
+"""What is linear one after the other, made one: for inference."""
 
 from typing import Any
 
@@ -31,3 +31,14 @@ def folded(conv: nn.Module, norm: nn.Module) -> nn.Module:
         fold_(conv, norm)
         return nn.Identity()
     return norm
+
+
+@torch.no_grad()
+def merge_(linear: nn.Module, conv: nn.Module) -> nn.Module:
+    """Make `conv(x)`, a 1x1 convolution, what `conv(linear(x))` is, in place; what is left of `linear` is returned."""
+    if not isinstance(linear, nn.Linear) or type(conv) is not nn.Conv2d or conv.bias is None:
+        return linear  # a dynamic convolution also looks at what it is given
+    weight = conv.weight.flatten(1)  # (C, d)
+    conv.bias.add_(weight @ linear.bias)
+    conv.weight.copy_((weight @ linear.weight)[:, :, None, None])
+    return nn.Identity()

@@ -74,3 +74,15 @@ def window_inside_patch(kernel: tuple[int, int], stride: tuple[int, int], paddin
     """Whether every window lies in one patch, so that a weight constant over the patch cancels in the window."""
     sides = zip(kernel, stride, padding, strict=True)
     return all(p == 0 and k <= math.gcd(s, patch) for k, s, p in sides)
+
+
+def refuse_average_pooling(
+    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], patch: int
+) -> None:
+    """Raise `ValueError` where weights of patches would cancel in every window."""
+    if window_inside_patch(kernel, stride, padding, patch):
+        raise ValueError(
+            f"patch_size={patch} covers the window (kernel_size={kernel}, stride={stride}): its weights would be equal "
+            "and cancel, leaving exactly average pooling. Use normalize=False, a smaller patch_size, or a larger "
+            "stride; or nn.AvgPool2d if that is what you want"
+        )

@@ -3,10 +3,12 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from attnpool.pools._eval_mode import eval_mode
 from attnpool.pools._half import widened
-from attnpool.pools._size import Size, check_input, positive, window
+from attnpool.pools._size import Size, check_input, positive, window, window_counts
+from attnpool.pools._windows import Axis, WeightedMean
 
 
 def weighted_pool2d(
@@ -20,7 +22,9 @@ def weighted_pool2d(
 ) -> Tensor:
     """avg_pool(x * w) / avg_pool(w), or without the division if `normalize` is false; padding carries weight 0.
 
-    Half precision is computed in float32, where x * w does not overflow.
+    Only x and w are kept for the gradient (and the means of x over patches, where these make up the windows); x * w is
+    never made at full size, nor is w. Derivatives of any order work. Half precision is computed in float32, where x * w
+    does not overflow. `torch.compile` and `torch.export` see the formula itself.
 
     Args:
         x: The map, (B, C, H, W).
@@ -28,23 +32,53 @@ def weighted_pool2d(
         kernel_size: Height and width of the window, in pixels of `x`; likewise `stride` and `padding`.
         ceil_mode: Whether a last, incomplete window counts, as in `nn.AvgPool2d`.
         normalize: Whether the weights of a window are divided by their sum.
+
+    Raises:
+        ValueError: if the map does not hold a window.
     """
+    patch = _patch(x, w, kernel_size, stride, padding)
+    if patch != (1, 1):  # the mean of a patch stands for its pixels, which weigh the same
+        x = F.avg_pool2d(x, patch)
+        kernel_size, stride, padding = (
+            (size[0] // patch[0], size[1] // patch[1]) for size in (kernel_size, stride, padding)
+        )
+    if torch.compiler.is_compiling():
+        return _formula(x, w, kernel_size, stride, padding, ceil_mode, normalize)
+    counts = window_counts(x.shape[-2:], kernel_size, stride, padding, ceil_mode)
+    sides = zip(x.shape[-2:], w.shape[-2:], kernel_size, stride, padding, counts, strict=True)
+    rows, cols = (Axis(*side) for side in sides)
+    return WeightedMean.apply(x, w, rows, cols, normalize)
+
+
+def _formula(
+    x: Tensor,
+    w: Tensor,
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    ceil_mode: bool,
+    normalize: bool,
+) -> Tensor:
+    """`weighted_pool2d` as it is written, for compilers, which fuse it, and exported graphs, which show it."""
     dtype, x, w = x.dtype, widened(x), widened(w)
-    patch = x.shape[-1] // w.shape[-1]
-    if patch > 1 and kernel_size == stride and padding == (0, 0) and _is_tiled(x, w, kernel_size, patch):
-        x = F.avg_pool2d(x, patch)  # the mean of a patch stands for its pixels, which weigh the same
-        kernel_size = stride = (kernel_size[0] // patch, kernel_size[1] // patch)
-    if w.shape[-2:] != x.shape[-2:]:
+    if not all(_known(a == b) for a, b in zip(x.shape[-2:], w.shape[-2:], strict=True)):
         w = F.interpolate(w, size=x.shape[-2:], mode="nearest")  # (B, C, H, W)
     y = F.avg_pool2d(x * w, kernel_size, stride, padding, ceil_mode)
-    y = y / F.avg_pool2d(w, kernel_size, stride, padding, ceil_mode) if normalize else y
-    return y.to(dtype)
+    return (y / F.avg_pool2d(w, kernel_size, stride, padding, ceil_mode) if normalize else y).to(dtype)
 
 
-def _is_tiled(x: Tensor, w: Tensor, kernel_size: tuple[int, int], patch: int) -> bool:
-    """Whether whole patches make up each window, and whole windows the map."""
-    sides = zip(x.shape[-2:], w.shape[-2:], kernel_size, strict=True)
-    return all(side == patch * grid and k % patch == 0 and side % k == 0 for side, grid, k in sides)
+def _patch(x: Tensor, w: Tensor, *window: tuple[int, int]) -> tuple[int, int]:
+    """Height and width, in pixels, of the patches of one weight that make up all windows; of a pixel otherwise."""
+    patch = []
+    for side, grid, *lengths in zip(x.shape[-2:], w.shape[-2:], *window, strict=True):
+        whole = _known(side % grid == 0) and all(_known(length % (side // grid) == 0) for length in lengths)
+        patch.append(side // grid if whole else 1)
+    return (patch[0], patch[1])
+
+
+def _known(condition: bool | torch.SymBool) -> bool:
+    """Whether it holds, for sizes that may vary in an exported graph: whether it holds for all of them."""
+    return condition if isinstance(condition, bool) else statically_known_true(condition)
 
 
 class WeightedPool2d(nn.Module):

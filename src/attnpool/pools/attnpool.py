@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from attnpool.pools._attention import PatchAttention, embed_dim
+from attnpool.pools._patches import PatchAttention, embed_dim
 from attnpool.pools._size import Size, check_input, fill_for_ceil, positive, window
 from attnpool.registry import POOLS
 

@@ -5,11 +5,11 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnpool.pools._attention import PatchAttention, embed_dim
 from attnpool.pools._deformable import DeformableConv2d, map_back, zero_conv
-from attnpool.pools._fold import folded
+from attnpool.pools._fold import folded, merge_
 from attnpool.pools._half import widened
-from attnpool.pools._size import Size, positive, window_inside_patch
+from attnpool.pools._patches import PatchAttention, embed_dim
+from attnpool.pools._size import Size, positive, refuse_average_pooling
 from attnpool.pools._weighted import WeightedPool2d
 from attnpool.registry import POOLS
 
@@ -45,6 +45,8 @@ class SelfAttentivePool2d(WeightedPool2d):
         patch_size: Side p of the patches that become tokens, in pixels; a map of H x W gives (H // p) * (W // p).
         num_heads: Attention heads h.
         embed_ratio: Width of a token relative to the input: d = h * max(1, round(embed_ratio * C / h)).
+        kv_stride: Rows and columns of patches that are attended to as one, as in PVT (`CoarserGrid`); 1: the paper.
+        query_blocks: Blocks of queries attended from in turn, in explicit products; None: a fused kernel, no scores.
         normalize: Whether the weights of a window are divided by their sum (false: the published `nowin`).
         position: "learned" tables, or "none" (ablation `nlpnope`).
         sigmoid: Whether a sigmoid bounds the weight (false: `nlpnosigmoid`).
@@ -74,6 +76,8 @@ class SelfAttentivePool2d(WeightedPool2d):
         patch_size: int = 1,
         num_heads: int = 2,
         embed_ratio: float = 1.0,
+        kv_stride: int = 1,
+        query_blocks: int | None = None,
         normalize: bool = True,
         position: Literal["learned", "none"] = "learned",
         sigmoid: bool = True,
@@ -88,11 +92,11 @@ class SelfAttentivePool2d(WeightedPool2d):
         if normalize and not (sigmoid or exp):
             raise ValueError("normalize has to be False without sigmoid and exp: weights of either sign may cancel")
         if normalize and not (deformable or local):
-            self._refuse_average_pooling()
+            refuse_average_pooling(self.kernel_size, self.stride, self.padding, patch_size)
         dim = embed_dim(channels, num_heads, embed_ratio)
         conv = DeformableConv2d if deformable else nn.Conv2d
         embed = conv(channels, dim, patch_size, patch_size)
-        self.attend = PatchAttention(embed, dim, num_heads, position, embed_norm)
+        self.attend = PatchAttention(embed, dim, num_heads, position, embed_norm, kv_stride, query_blocks)
         self.restore = nn.Conv2d(dim, channels, 1)
         self.restore_norm: nn.Module = nn.BatchNorm2d(channels) if restore_norm else nn.Identity()
         self.sigmoid, self.exp = sigmoid, exp
@@ -114,12 +118,13 @@ class SelfAttentivePool2d(WeightedPool2d):
         return F.interpolate(w, size=size, mode="nearest") * self.local(x).sigmoid().exp()  # (B, C, H, W)
 
     def fuse_(self) -> None:
-        """Fold the batch norms into the convolutions before them, in place: for inference, in eval mode only."""
+        """Fold what is linear one after the other, in place, for inference: norms, and the restoring convolution."""
         if self.training:
             raise ValueError("the layer has to be in eval mode: batch norms of training depend on the batch")
         embed = getattr(self.attend.embed, "conv", self.attend.embed)  # a deformable one holds its convolution
         self.attend.norm = folded(embed, self.attend.norm)
         self.restore_norm = folded(self.restore, self.restore_norm)
+        self.attend.attention.proj = merge_(self.attend.attention.proj, self.restore)
         if self.local is not None:
             self.local[2] = folded(self.local[1], self.local[2])
 
@@ -129,14 +134,6 @@ class SelfAttentivePool2d(WeightedPool2d):
             g = widened(g).clamp(-LIMIT, LIMIT)
         g = g.sigmoid() if self.sigmoid else g
         return g.exp() if self.exp else g
-
-    def _refuse_average_pooling(self) -> None:
-        if window_inside_patch(self.kernel_size, self.stride, self.padding, self.patch_size):
-            raise ValueError(
-                f"patch_size={self.patch_size} covers the window (kernel_size={self.kernel_size}, stride={self.stride})"
-                ": its weights would be equal and cancel, leaving exactly average pooling. Use normalize=False, "
-                "a smaller patch_size, or a larger stride; or nn.AvgPool2d if that is what you want"
-            )
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, patch_size={self.patch_size}"

@@ -1,0 +1,61 @@
+"""Learned positions of the patches of a map."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SIZES = 16
+"""Map sizes that are remembered."""
+
+
+class PositionTable(nn.Module):
+    """P[i, j] = concat(col[j], row[i]): two learned tables, uniform(0, 1) at the start.
+
+    A side of more than `size` positions takes the table interpolated to that length. Without gradients, the positions
+    of a size are made once, and again after the tables have changed; only writes through `Tensor.data` go unnoticed.
+
+    Args:
+        dim: Channels d of a position; d // 2 are the column's, the rest the row's.
+        size: Rows of each table, in positions.
+
+    Shape:
+        forward(h, w) gives (h * w, d), row by row.
+    """
+
+    def __init__(self, dim: int, size: int = 256) -> None:
+        super().__init__()
+        self.col = nn.Parameter(torch.rand(size, dim // 2))
+        self.row = nn.Parameter(torch.rand(size, dim - dim // 2))
+        self._made: dict[tuple[int, int], Tensor] = {}
+        self._made_of: tuple[Any, ...] = ()
+
+    def forward(self, height: int, width: int) -> Tensor:
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not self._may_remember():
+            return self._positions(height, width)
+        tables = (self.col.untyped_storage(), self.col._version, self.row.untyped_storage(), self.row._version)
+        if tables != self._made_of or len(self._made) == SIZES:
+            self._made, self._made_of = {}, tables
+        if (height, width) not in self._made:
+            self._made[height, width] = self._positions(height, width)
+        return self._made[height, width]
+
+    def _positions(self, height: int, width: int) -> Tensor:
+        col = _resized(self.col, width).unsqueeze(0).expand(height, -1, -1)  # (h, w, d / 2)
+        row = _resized(self.row, height).unsqueeze(1).expand(-1, width, -1)  # (h, w, d / 2)
+        return torch.cat((col, row), dim=-1).flatten(0, 1)  # (h * w, d)
+
+    def _may_remember(self) -> bool:
+        """Tables of inference mode do not say that they change; a CUDA graph has to read the tables themselves."""
+        return not self.col.is_inference() and not (self.col.is_cuda and torch.cuda.is_current_stream_capturing())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_made": {}, "_made_of": ()}  # a copy has tables of its own
+
+
+def _resized(table: Tensor, length: int) -> Tensor:
+    """The first `length` rows, or all of them stretched to `length`."""
+    if length <= table.shape[0]:
+        return table[:length]
+    return F.interpolate(table.T.unsqueeze(0), size=length, mode="linear", align_corners=True).squeeze(0).T
