@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint methods
+.PHONY: setup demo test lint methods bench
 
 setup: .venv/.ready
 
@@ -20,6 +20,9 @@ test: setup
 
 methods: setup
 	$(BIN)/python benchmarks/methods.py
+
+bench: setup
+	$(BIN)/python benchmarks/speed.py
 
 lint: setup
 	$(BIN)/ruff check .

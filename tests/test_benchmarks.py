@@ -4,11 +4,18 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from attnpool.registry import POOLS
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import measure  # noqa: E402
 import methods  # noqa: E402
+import speed  # noqa: E402
+import speed_page  # noqa: E402
+from cases import CASES, WAYS, Case, remembered, work  # noqa: E402
+from floors import floor  # noqa: E402
 
 
 def test_the_page_of_methods_is_made_of_its_results() -> None:
@@ -31,3 +38,43 @@ def test_steps_are_timed_for_each_method() -> None:
     times = methods.step_times(["skip", "maxp"], rounds=2)
     assert [len(values) for values in times.values()] == [2, 2]
     assert all(value > 0 for values in times.values() for value in values)
+
+
+TINY = Case("layer", (2, 8, 16, 16), {"infer": 1.0, "train": 1.0}, {"kernel_size": 2, "num_heads": 2})
+
+
+def test_the_page_of_speed_is_made_of_its_results() -> None:
+    results = json.loads(speed.RESULTS.read_text())
+    assert speed.PAGE.read_text() == speed_page.page(results)
+    assert results["schema"] == "attnpool-speed-1"
+    assert not results["environment"]["commit"].endswith("+")
+    for row, case in zip(results["cases"], CASES, strict=True):
+        assert (row["name"], tuple(row["shape"]), row["bars"]) == (case.name, case.shape, case.bars)
+        assert {*WAYS, "reference, step by step"} == row["infer"].keys()
+        assert set(WAYS) - {"fused"} == row["train"].keys() == row["megabytes"]["train"].keys()
+    bars = speed_page.bars(results)
+    assert len(bars) == sum(len(case.bars) for case in CASES) + 2 * len(results["pooling"])
+    assert {bar.holds for bar in bars} == {True, False}  # what was not reached is not left out
+    assert {row["side"] for row in results["scaling"]} == set(speed.SIDES)
+
+
+def test_memory_grows_with_the_pixels_in_the_results() -> None:
+    rows = [row for row in json.loads(speed.RESULTS.read_text())["scaling"] if row["way"] == "ours"]
+    for row in rows:
+        larger = [r for r in rows if (r["patch"], r["mode"]) == (row["patch"], row["mode"]) and r["side"] > row["side"]]
+        if row["side"] // row["patch"] >= 32:  # below, the kernel's own memory is most of it
+            assert all(r["megabytes"] <= 1.1 * row["megabytes"] * (r["side"] / row["side"]) ** 2 for r in larger)
+
+
+def test_every_way_is_measured() -> None:
+    best = measure.ceilings()
+    assert min(best.values()) > 0
+    for mode in ("infer", "train"):
+        times = measure.alternate({way: work(TINY, way, mode) for way in WAYS}, seconds=0, least=2)
+        assert all(0 < low <= median <= high for low, median, high in times.values())
+    parts = floor(TINY, best)
+    assert [part["part"] for part in parts][-1] == "training step"
+    ours = 2 * 2 * 256 * (5 * 8 * 8 + 2 * 256 * 8) + 2 * 2 * 256 * 8 * 8  # five products of d x d, attention, restoring
+    assert sum(part["gflop"] for part in parts[:-1]) == pytest.approx(ours / 1e9)
+    (megabytes,) = measure.in_fresh_processes(remembered, [(TINY, "ours", "train")], workers=1)
+    assert 0 < megabytes < 50

@@ -4,7 +4,8 @@ import copy
 import itertools
 import math
 import pickle
-from collections.abc import Callable
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from oracles import nlp_weight
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnpool import SelfAttentivePool2d
@@ -21,6 +21,9 @@ from attnpool.pools._deformable import map_back
 from attnpool.pools._position import PositionTable
 from attnpool.pools._weighted import weighted_pool2d
 from attnpool.registry import POOLS
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from measure import allocations
 
 
 def test_attention_equals_torchs_own() -> None:
@@ -90,15 +93,6 @@ def test_the_scores_are_never_stored(side: int) -> None:
     with Largest() as largest:
         pool(x).sum().backward()
     assert largest.elements <= 8 * x.numel()  # q, k or v, filled up from 2 to 16; the scores would be 2 * side**4
-
-
-def allocations(run: Callable[[], Any]) -> tuple[int, int]:
-    """How many blocks of memory were taken, kernels' own included, and the most bytes held at a time."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        run()
-    events = [event for event in prof.profiler.kineto_results.events() if event.name() == "[memory]"]
-    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return sum(size > 0 for size in sizes), max(itertools.accumulate(sizes))
 
 
 @pytest.mark.parametrize(

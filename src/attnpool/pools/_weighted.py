@@ -8,7 +8,7 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 from attnpool.pools._eval_mode import eval_mode
 from attnpool.pools._half import widened
 from attnpool.pools._size import Size, check_input, positive, window, window_counts
-from attnpool.pools._windows import Axis, WeightedMean
+from attnpool.pools._windows import Axis, WeightedMean, mean_and_divisor
 
 
 def weighted_pool2d(
@@ -47,7 +47,9 @@ def weighted_pool2d(
     counts = window_counts(x.shape[-2:], kernel_size, stride, padding, ceil_mode)
     sides = zip(x.shape[-2:], w.shape[-2:], kernel_size, stride, padding, counts, strict=True)
     rows, cols = (Axis(*side) for side in sides)
-    return WeightedMean.apply(x, w, rows, cols, normalize)
+    if torch.is_grad_enabled():
+        return WeightedMean.apply(x, w, rows, cols, normalize)
+    return mean_and_divisor(x, w, rows, cols, normalize)[0].to(x.dtype)
 
 
 def _formula(

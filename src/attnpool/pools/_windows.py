@@ -47,7 +47,7 @@ class WeightedMean(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, w: Tensor, rows: Axis, cols: Axis, normalize: bool) -> Tensor:
-        return _mean(x, w, rows, cols, normalize)[0].to(x.dtype)
+        return mean_and_divisor(x, w, rows, cols, normalize)[0].to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -58,7 +58,7 @@ class WeightedMean(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, w = ctx.saved_tensors
         rows, cols, normalize = ctx.rest
-        mean, divisor = _mean(x, w, rows, cols, normalize)
+        mean, divisor = mean_and_divisor(x, w, rows, cols, normalize)
         share = widened(grad) / divisor
         g = _spread(share, cols)  # (B, C, H', W)
         if rows.is_tiled and cols.is_tiled and not (rows.is_coarse or cols.is_coarse):
@@ -76,7 +76,7 @@ class WeightedMean(torch.autograd.Function):
         return dx.to(x.dtype), dw.to(w.dtype), None, None, None
 
 
-def _mean(x: Tensor, w: Tensor, rows: Axis, cols: Axis, normalize: bool) -> tuple[Tensor, Tensor]:
+def mean_and_divisor(x: Tensor, w: Tensor, rows: Axis, cols: Axis, normalize: bool) -> tuple[Tensor, Tensor]:
     """The mean, and what the sums of the windows were divided by: both (B, C, H', W')."""
     ax = aw = None  # (B, C, H', W)
     for out, inside in _places(rows):
