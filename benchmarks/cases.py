@@ -37,21 +37,21 @@ CASES = (
     Case("mobilenet_v2-nlp_headfix2-1222121", (8, 3, 128, 128), {"infer": 6, "train": 5, "memory": 1 / 4}, {}),
     Case("resnet18-nlp-1222", (8, 3, 128, 128), {"infer": 3, "train": 3, "memory": 1 / 2}, {}),
 )
-WAYS = ("ours", "fused", "reference", *RIVALS)
+WAYS = ("ours", "kv2", "fused", "reference", *RIVALS)
 
 
 def made(case: Case, way: str) -> nn.Module:
-    """The layer or network of a case: ours, the reference, or a rival in its place."""
+    """The layer or network of a case: ours, with kv_stride=2, the reference, or a rival in its place."""
     torch.manual_seed(0)
+    method = "" if case.options else str(parse(case.name).pool)
     if way in RIVALS and case.options:
         return POOLS[way](case.shape[1], case.options["kernel_size"])
     if way in RIVALS:
-        method = str(parse(case.name).pool)
         return create_model(case.name.replace(method, way), num_classes=10)
     if case.options:
-        pool = SelfAttentivePool2d(case.shape[1], **case.options)
+        pool = SelfAttentivePool2d(case.shape[1], **case.options, kv_stride=2 if way == "kv2" else 1)
         return Reference(pool) if way == "reference" else pool
-    model = create_model(case.name, num_classes=10)
+    model = create_model(case.name.replace(method, f"{method}_kv2" if way == "kv2" else method), num_classes=10)
     for path, module in list(model.named_modules()):
         if way == "reference" and isinstance(module, SelfAttentivePool2d):
             model.set_submodule(path, Reference(module))

@@ -7,13 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnpool import SelfAttentivePool2d
+from attnpool.pools._deformable import map_back
 
 
 class Reference(nn.Module):
     """y = avg(x * w) / avg(w), w = exp(sigmoid(BN(conv_1x1(upsample(attention(ReLU(BN(conv_p(x))) + position)))))).
 
     Args:
-        pool: Ours, without deformation and local weights; its parameters are those of the reference, too.
+        pool: Ours, with any options; its parameters are those of the reference, too.
 
     Shape:
         As `pool`, the patch dividing the map.
@@ -21,8 +22,6 @@ class Reference(nn.Module):
 
     def __init__(self, pool: SelfAttentivePool2d) -> None:
         super().__init__()
-        if pool.offset is not None or pool.local is not None:
-            raise ValueError("pool has to be without deformation and local weights")
         self.pool = pool
         ours = pool.attend.attention
         self.attention = nn.MultiheadAttention(ours.qkv.in_features, ours.num_heads, batch_first=True)
@@ -31,7 +30,8 @@ class Reference(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pool, attend = self.pool, self.pool.attend
-        e = attend.norm(attend.embed(x)).relu()  # (B, d, h, w)
+        offset = () if pool.offset is None else (pool.offset(x),)
+        e = attend.norm(attend.embed(x, *offset)).relu()  # (B, d, h, w)
         z = e.flatten(2).transpose(1, 2)  # (B, h * w, d)
         if attend.position is not None:
             z = z + attend.position(*e.shape[-2:])
@@ -41,6 +41,10 @@ class Reference(nn.Module):
         g = pool.restore_norm(pool.restore(a))  # (B, C, H, W)
         g = g.sigmoid() if pool.sigmoid else g
         w = g.exp() if pool.exp else g
+        if offset:
+            w = map_back(w, *offset, (x.shape[2], x.shape[3]))
+        if pool.local is not None:
+            w = w * pool.local(x).sigmoid().exp()
         sizes = (pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)
         y = F.avg_pool2d(x * w, *sizes)
         return y / F.avg_pool2d(w, *sizes) if pool.normalize else y

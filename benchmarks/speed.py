@@ -6,6 +6,7 @@
 import copy
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from speed_page import page, picture, verdicts
 from torch import Tensor, nn
 
 from attnpool import SelfAttentivePool2d
+from attnpool.pools._attention import fused_attention
 from attnpool.pools._weighted import weighted_pool2d
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +71,31 @@ def pooling(case: Case, layout: torch.memory_format) -> dict[str, Any]:
         "average": lambda: torch.autograd.grad(F.avg_pool2d(x, k), x, g),
     }
     return {**row, "infer": infer, "train": alternate(runs, seconds=0.5, most=200)}
+
+
+def heads() -> list[dict[str, float]]:
+    """Nanoseconds a score of torch's fused attention and of ours, which fills narrow heads up, by width of a head."""
+    batch, count, tokens = 8, 4, 1024
+    rows = []
+    for width in (4, 8, 12, 16, 24, 32):
+        q, k, v = (torch.randn(batch, count, tokens, width, requires_grad=True) for _ in range(3))
+        g = torch.randn(batch, count, tokens, width)
+        row: dict[str, float] = {"width": width}
+        for mode in ("infer", "train"):
+            runs: dict[str, Run] = {}
+            for way, attend in {"torch": F.scaled_dot_product_attention, "ours": fused_attention}.items():
+                runs[way] = _attention(attend, (q, k, v), g if mode == "train" else None)
+            times = alternate(runs, seconds=0.5)
+            row |= {f"{way}_{mode}": times[way][1] * 1e6 / (batch * count * tokens**2) for way in runs}
+        rows.append(row)
+    return rows
+
+
+def _attention(attend: Callable[..., Tensor], qkv: tuple[Tensor, ...], g: Tensor | None) -> Run:
+    """Forward, with a gradient for the output also backward."""
+    if g is None:
+        return torch.no_grad()(lambda: attend(*qkv))
+    return lambda: torch.autograd.grad(attend(*qkv), qkv, g)
 
 
 def scaling(limits: dict[str, float]) -> list[dict[str, Any]]:
@@ -131,6 +158,7 @@ def measure() -> dict[str, Any]:
         "cases": cases,
         "pooling": [pooling(case, layout) for case in CASES if case.options for layout in LAYOUTS],
         "pooling_bars": POOL_BARS,
+        "heads": heads(),
         "scaling": scaling({"infer": 60.0, "train": 6.0}),
     }
 

@@ -84,8 +84,8 @@ step* is without it. A training step is forward and backward.
 
 ## Rivals
 
-The same layer shape, or the same network with another method in its stages. Milliseconds; in brackets megabytes of
-a training step.
+The same layer shape, or the same network with another method in its stages; `kv2` is ours with `kv_stride=2`.
+Milliseconds; in brackets megabytes of a training step.
 
 {_rivals(results)}
 
@@ -98,8 +98,12 @@ longer. A training step is three times inference, attention three and a half: ba
 
 {_floors(results)}
 
-A score of attention is an exponential beside its products, so that heads of 16 channels spend almost half of the
-floor on soft-max, and narrower ones more; they are filled up to 16, because the kernel is slower with fewer.
+## Narrow heads
+
+Nanoseconds a score, of torch's fused kernel with heads of a width, and of ours, which fills those narrower than 16 up
+with zeros: the products of fewer columns are the slower ones.
+
+{_heads(results)}
 
 ## How it grows
 
@@ -203,6 +207,17 @@ def _floors(results: dict[str, Any]) -> str:
 def _floor(case: dict[str, Any], mode: str) -> float:
     *parts, step = case["floor"]
     return step["floor_ms"] if mode == "train" else sum(part["floor_ms"] for part in parts)
+
+
+def _heads(results: dict[str, Any]) -> str:
+    ways = ("torch_infer", "ours_infer", "torch_train", "ours_train")
+    lines = [
+        "| channels a head | torch, forward | ours | torch, forward and backward | ours |",
+        "|---|---|---|---|---|",
+    ]
+    for row in results["heads"]:
+        lines.append(f"| {row['width']} | {' | '.join(f'{row[way]:.2f}' for way in ways)} |")
+    return "\n".join(lines)
 
 
 def _median(times: dict[str, list[float]], way: str) -> float:

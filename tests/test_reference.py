@@ -30,6 +30,9 @@ OPTIONS: list[dict[str, Any]] = [
     {"exp": False},
     {"exp": False, "sigmoid": False, "normalize": False},
     {"embed_norm": False, "restore_norm": False},
+    {"local": True, "patch_size": 2},
+    {"deformable": True, "patch_size": 2, "kernel_size": 4},
+    {"deformable": True, "local": True, "patch_size": 2, "kv_stride": 2},
 ]
 
 
@@ -37,6 +40,8 @@ OPTIONS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_equal_outputs_and_gradients(options: dict[str, Any], training: bool) -> None:
     pool = SelfAttentivePool2d(8, **{"kernel_size": 2, **options}).double().train(training)
+    for parameter in pool.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))  # some start at zero, and would hide what they do
     reference = Reference(pool)
     x = torch.randn(2, 8, 12, 16, dtype=torch.float64, requires_grad=True)
     wanted = (x, *pool.parameters())

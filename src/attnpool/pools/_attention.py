@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 from attnpool.pools._size import positive
 
 CPU_WIDTH = 16
-"""Narrowest head in single precision that the CPU's fused kernel is quick with: one of 8 takes 1.5 times as long."""
+"""Narrowest head that the CPU's fused kernel is quick with: narrower ones take longer, not less (docs/speed.md)."""
 
 
 class SelfAttention(nn.Module):
@@ -47,7 +47,7 @@ class SelfAttention(nn.Module):
             weight, bias = self.qkv.weight, self.qkv.bias
             (q,) = self._heads(F.linear(x, weight[:dim], bias[:dim]), 1)
             k, v = self._heads(F.linear(context, weight[dim:], bias[dim:]), 2)  # each (B, h, M, d / h)
-        y = _fused(q, k, v) if self.query_blocks is None else _in_blocks(q, k, v, self.query_blocks)
+        y = fused_attention(q, k, v) if self.query_blocks is None else _in_blocks(q, k, v, self.query_blocks)
         return self.proj(y.transpose(1, 2).flatten(2))  # (B, N, d)
 
     def _heads(self, x: Tensor, count: int) -> tuple[Tensor, ...]:
@@ -58,7 +58,7 @@ class SelfAttention(nn.Module):
         return f"num_heads={self.num_heads}, query_blocks={self.query_blocks}"
 
 
-def _fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d / h)) v, no scores stored: (B, h, N, d / h)."""
     width = q.shape[-1]
     narrow = q.device.type == "cpu" and q.dtype != torch.float64 and 1 < width < CPU_WIDTH
