@@ -1,4 +1,4 @@
-"""The least time that a layer or network can take at the machine's ceilings, part by part, beside what it takes."""
+"""What a layer or network would take at the machine's measured rates, part by part, beside what it takes."""
 
 import math
 from typing import Any, NamedTuple
@@ -26,18 +26,20 @@ class Work(NamedTuple):
 def floor(case: Case, best: dict[str, float]) -> list[dict[str, Any]]:
     """Each part of a layer in inference, or a network as a whole; then the training step."""
     work = _of_layer(case) if case.options else _of_network(case)
-    attention = work["attention"]
-    others = [part for name, part in work.items() if name != "attention"]
-    step = Work(  # twice forward is backward; attention makes its scores again
-        3 * sum(part.operations for part in others) + 7 * attention.operations // 2,
-        2 * attention.scores,
-        3 * sum(part.numbers for part in work.values()),
-    )
-    return [_row(name, part, best) for name, part in {**work, "training step": step}.items()]
+    rows = [_row(name, part, best) for name, part in work.items()]
+    steps = [_row(name, _with_backward(name, part), best) for name, part in work.items()]
+    keys = ("gflop", "gscores", "mbytes", "floor_ms")
+    return [*rows, {"part": "training step", **{key: sum(row[key] for row in steps) for key in keys}, "ms": None}]
+
+
+def _with_backward(name: str, work: Work) -> Work:
+    """Backward is twice forward, but for attention: that makes its scores again, and so has five products to two."""
+    operations = 7 * work.operations // 2 if name == "attention" else 3 * work.operations
+    return Work(operations, 2 * work.scores, 3 * work.numbers)
 
 
 def _row(name: str, work: Work, best: dict[str, float]) -> dict[str, Any]:
-    """The least time is that of computing at the ceilings, or of moving everything once if that is longer."""
+    """The floor is the time of computing at the best rates, or of moving everything once if that is longer."""
     computing = work.operations / best["gflops"] + work.scores / best["gscores"]
     return {
         "part": name,

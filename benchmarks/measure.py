@@ -18,12 +18,12 @@ Times = dict[str, list[float]]
 """Lower quartile, median and upper quartile in milliseconds, by what was timed."""
 
 
-def alternate(runs: dict[str, Run], seconds: float, least: int = 5, most: int = 40) -> Times:
-    """Time all in turn, round after round, until `seconds` have passed; a first round is not counted.
+def alternate(runs: dict[str, Run], limit: float, least: int = 5, most: int = 40) -> Times:
+    """Time all in turn, round after round, until `limit` seconds have passed; a first round is not counted.
 
     Args:
         runs: What to time, by name.
-        seconds: Time after which no further round is begun.
+        limit: Time in seconds after which no further round is begun.
         least: Rounds that are made however long they take.
         most: Rounds after which it ends.
     """
@@ -32,10 +32,10 @@ def alternate(runs: dict[str, Run], seconds: float, least: int = 5, most: int = 
     found: dict[str, list[float]] = {name: [] for name in runs}
     started = time.perf_counter()
     for done in range(most):
-        if done >= least and time.perf_counter() - started > seconds:
+        if done >= least and time.perf_counter() - started > limit:
             break
         for name, run in runs.items():
-            found[name].append(1000 * _seconds(run))
+            found[name].append(1000 * seconds(run))
     return {name: quantiles(values, n=4) for name, values in found.items()}
 
 
@@ -49,10 +49,11 @@ def ceilings() -> dict[str, float]:
         "gscores": (50 * scores.numel(), lambda: [torch.softmax(scores, -1, out=likely) for _ in range(50)]),
         "gbytes": (2 * 4 * source.numel(), lambda: target.copy_(source)),
     }
-    return {name: amount / 1e9 / min(_seconds(run) for _ in range(50)) for name, (amount, run) in work.items()}
+    return {name: amount / 1e9 / min(seconds(run) for _ in range(50)) for name, (amount, run) in work.items()}
 
 
-def _seconds(run: Run) -> float:
+def seconds(run: Run) -> float:
+    """Of one run."""
     begun = time.perf_counter()
     run()
     return time.perf_counter() - begun

@@ -1,4 +1,4 @@
-"""Self-attentive pooling against its formula as written, and every rival, in one run: time, memory, and the floor.
+"""Self-attentive pooling against its formula as written, and its rivals, in one run: time, memory, and the floor.
 
 `make bench` runs it and writes `benchmarks/results/speed.json` and, from that file alone, `docs/speed.md` and `.png`.
 """
@@ -16,7 +16,7 @@ from cases import CASES, THREADS, WAYS, Case, remembered, work
 from environment import environment
 from floors import floor
 from jsonargparse import auto_cli
-from measure import Run, allocations, alternate, ceilings, in_fresh_processes
+from measure import Run, allocations, alternate, ceilings, in_fresh_processes, seconds
 from reference import Reference
 from rich.progress import track
 from speed_page import page, picture, verdicts
@@ -30,6 +30,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS, PAGE, PICTURE = ROOT / "benchmarks/results/speed.json", ROOT / "docs/speed.md", ROOT / "docs/speed.png"
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 SIDES = (32, 64, 128, 256, 512)
+SECONDS = 3.0
+"""For the rounds of a case; at least 5 rounds are made, at most 40."""
 POOL_BARS = {"infer": 2.0, "train": 3.0}
 """At most so many times the time of `F.avg_pool2d`."""
 
@@ -39,7 +41,7 @@ def timed(case: Case, mode: str) -> dict[str, Any]:
     runs = {way: work(case, way, mode) for way in WAYS if mode == "infer" or way != "fused"}
     if mode == "infer":
         runs["reference, step by step"] = _without_fast_path(runs["reference"])
-    return alternate(runs, seconds=3)
+    return alternate(runs, SECONDS)
 
 
 def _without_fast_path(run: Run) -> Run:
@@ -47,8 +49,10 @@ def _without_fast_path(run: Run) -> Run:
 
     def slower() -> None:
         torch.backends.mha.set_fastpath_enabled(False)
-        run()
-        torch.backends.mha.set_fastpath_enabled(True)
+        try:
+            run()
+        finally:
+            torch.backends.mha.set_fastpath_enabled(True)
 
     return slower
 
@@ -63,14 +67,14 @@ def pooling(case: Case, layout: torch.memory_format) -> dict[str, Any]:
         "average": lambda: F.avg_pool2d(x, k),
     }
     row = {"shape": case.shape, "kernel": k, "layout": str(layout).removeprefix("torch.").removesuffix("_format")}
-    infer = alternate(runs, seconds=0.5, most=200)
+    infer = alternate(runs, 0.5, most=200)
     x.requires_grad_()
     w.requires_grad_()
     runs = {
         "weighted": lambda: torch.autograd.grad(weighted_pool2d(x, w, (k, k), (k, k)), (x, w), g),
         "average": lambda: torch.autograd.grad(F.avg_pool2d(x, k), x, g),
     }
-    return {**row, "infer": infer, "train": alternate(runs, seconds=0.5, most=200)}
+    return {**row, "infer": infer, "train": alternate(runs, 0.5, most=200)}
 
 
 def heads() -> list[dict[str, float]]:
@@ -85,7 +89,7 @@ def heads() -> list[dict[str, float]]:
             runs: dict[str, Run] = {}
             for way, attend in {"torch": F.scaled_dot_product_attention, "ours": fused_attention}.items():
                 runs[way] = _attention(attend, (q, k, v), g if mode == "train" else None)
-            times = alternate(runs, seconds=0.5)
+            times = alternate(runs, 0.5)
             row |= {f"{way}_{mode}": times[way][1] * 1e6 / (batch * count * tokens**2) for way in runs}
         rows.append(row)
     return rows
@@ -119,7 +123,7 @@ def scaling(limits: dict[str, float]) -> list[dict[str, Any]]:
 
 
 def _once(module: nn.Module, x: Tensor, train: bool) -> dict[str, float]:
-    """Seconds of the fastest of three runs, of one if that is slow, and megabytes at the peak."""
+    """Seconds of the fastest of three runs, of the first if that is slow, and megabytes at the peak of the first."""
 
     def run() -> None:
         with torch.set_grad_enabled(train):
@@ -128,16 +132,15 @@ def _once(module: nn.Module, x: Tensor, train: bool) -> dict[str, float]:
             y.sum().backward()
 
     x.requires_grad_(train)
-    times, held = [], 0
-    while len(times) < 3 and sum(times) < 3:
-        begun = time.perf_counter()
-        held = allocations(run)[1]
-        times.append(time.perf_counter() - begun)
-    return {"seconds": min(times), "megabytes": held / 1e6}
+    begun = time.perf_counter()
+    held = allocations(run)[1]
+    first = time.perf_counter() - begun
+    return {"seconds": first if first > 2 else min(seconds(run) for _ in range(3)), "megabytes": held / 1e6}
 
 
 def measure() -> dict[str, Any]:
     """Everything that the page shows, as JSON values."""
+    begun = time.perf_counter()
     torch.set_num_threads(THREADS)
     where, best, cases = environment(), ceilings(), []
     for case in track(CASES, "timing"):
@@ -151,9 +154,10 @@ def measure() -> dict[str, Any]:
             (way, mode, mb) for (case, way, mode), mb in zip(tasks, found, strict=True) if case.name == row["name"]
         ]
         row["megabytes"] = {m: {way: mb for way, mode, mb in of_case if mode == m} for m in ("infer", "train")}
-    return {
+    results = {
         "schema": "attnpool-speed-1",
         "environment": where,
+        "settings": {"seconds_a_case": SECONDS, "rounds": [5, 40], "threads_for_memory": 1},
         "ceilings": best,
         "cases": cases,
         "pooling": [pooling(case, layout) for case in CASES if case.options for layout in LAYOUTS],
@@ -161,6 +165,7 @@ def measure() -> dict[str, Any]:
         "heads": heads(),
         "scaling": scaling({"infer": 60.0, "train": 6.0}),
     }
+    return results | {"minutes": (time.perf_counter() - begun) / 60}
 
 
 def main() -> None:

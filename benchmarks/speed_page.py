@@ -63,9 +63,9 @@ def page(results: dict[str, Any]) -> str:
     where, best = results["environment"], results["ceilings"]
     return f"""# How fast, and how far from the floor
 
-`make bench` makes this page in under six minutes. Everything is timed in one process on {where["threads"]} threads of
-{where["device"]}, float32: all ways of a case in turn, round after round; medians (quartiles). Memory is the rise of
-a fresh process to its peak, the network and its input left out.
+`make bench` made this page in {results["minutes"]:.1f} minutes. Everything is timed in one process on
+{where["threads"]} threads of {where["device"]}, float32: all ways of a case in turn, 5 to 40 rounds; medians
+(quartiles). Memory is the rise of a fresh process to its peak, on one thread, the network and its input left out.
 
 *Ours* is `SelfAttentivePool2d`; *folded* the same after `fuse_()`. The *reference* is its formula as it is written,
 with the same parameters ([reference.py](../benchmarks/reference.py)): `nn.MultiheadAttention` with its scores, weights
@@ -94,7 +94,9 @@ Milliseconds; in brackets megabytes of a training step.
 The machine at its best in this process: {best["gflops"]:.0f} GFLOP/s in a matrix product, {best["gscores"]:.2f}
 billion scores a second through soft-max in the cache, {best["gbytes"]:.1f} GB/s in a copy. The floor of a part is the
 time of its operations and scores at these rates, or of reading its input and writing its output once, whichever is
-longer. A training step is three times inference, attention three and a half: backward makes its scores again.
+longer; that of the whole is their sum. A training step is three times inference, attention three and a half: backward
+makes its scores again. The rates are measured, each on one shape, so that a part can come out a little below its floor;
+parts are timed in a run of their own.
 
 {_floors(results)}
 
@@ -110,7 +112,7 @@ with zeros: the products of fewer columns are the slower ones.
 ![Seconds and megabytes against the side of the image, for patches of 1, 2 and 4 pixels](speed.png)
 
 One image of 16 channels, one head. Time grows with the square of the pixels, ours and the reference alike; memory of
-ours with the pixels. The reference ends where its scores take 1 GB, a training step where it would take ten seconds.
+ours with the pixels. The reference ends where its scores take 1 GB, a training step before it would take six seconds.
 Memory here is the allocator's own record.
 
 Measured at commit {where["commit"]} with torch {where["torch"]}; the figures are in `benchmarks/results/speed.json`.

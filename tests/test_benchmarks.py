@@ -54,7 +54,7 @@ def test_the_page_of_speed_is_made_of_its_results() -> None:
         assert set(WAYS) - {"fused"} == row["train"].keys() == row["megabytes"]["train"].keys()
     bars = speed_page.bars(results)
     assert len(bars) == sum(len(case.bars) for case in CASES) + 2 * len(results["pooling"])
-    assert {bar.holds for bar in bars} == {True, False}  # what was not reached is not left out
+    assert speed.PAGE.read_text().count("**no**") == sum(not bar.holds for bar in bars)  # what was missed is told
     assert {row["side"] for row in results["scaling"]} == set(speed.SIDES)
 
 
@@ -70,7 +70,7 @@ def test_every_way_is_measured() -> None:
     best = measure.ceilings()
     assert min(best.values()) > 0
     for mode in ("infer", "train"):
-        times = measure.alternate({way: work(TINY, way, mode) for way in WAYS}, seconds=0, least=2)
+        times = measure.alternate({way: work(TINY, way, mode) for way in WAYS}, limit=0, least=2)
         assert all(0 < low <= median <= high for low, median, high in times.values())
     parts = floor(TINY, best)
     assert [part["part"] for part in parts][-1] == "training step"

@@ -15,7 +15,7 @@ from attnpool.registry import POOLS
 def lived_in(model: nn.Module) -> nn.Module:
     """In float64 and eval mode, with statistics and scales as after training."""
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
             for tensor in (module.running_mean, *module.parameters()):
                 nn.init.uniform_(tensor, 0.5, 1.5)  # type: ignore[arg-type]
             nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
@@ -110,3 +110,24 @@ def test_training_mode_and_nothing_to_fold_are_errors() -> None:
         fuse_(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()).eval())
     with pytest.raises(ValueError, match="has to have a 2-d convolution, but has none"):
         fuse_(nn.Sequential(nn.Linear(3, 4)).eval())
+
+
+@pytest.mark.parametrize("layer", ["restore", "attend.attention.proj", "attend.embed"])
+def test_weights_made_at_each_call_are_left_alone(layer: str) -> None:
+    for fuse in (fuse_, SelfAttentivePool2d.fuse_):
+        model = lived_in(SelfAttentivePool2d(4, 2, normalize=False))
+        torch.nn.utils.parametrizations.weight_norm(model.get_submodule(layer))
+        x = torch.randn(2, 4, 8, 8, dtype=torch.float64)
+        expected = model(x)
+        fuse(model, input_size=(8, 8)) if fuse is fuse_ else fuse(model)  # type: ignore[operator, arg-type]
+        torch.testing.assert_close(model(x), expected)
+
+
+def test_a_pool_without_running_statistics() -> None:
+    pool = SelfAttentivePool2d(4, 2)
+    pool.restore_norm = nn.BatchNorm2d(4, track_running_stats=False)
+    x = torch.randn(2, 4, 8, 8, dtype=torch.float64)
+    expected = lived_in(pool)(x)
+    pool.fuse_()
+    torch.testing.assert_close(pool(x), expected)
+    assert norms(pool) == 1

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from oracles import nlp_weight
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnpool import SelfAttentivePool2d
@@ -181,7 +183,7 @@ def test_more_than_256_positions_a_side() -> None:
 
 @torch.no_grad()
 def test_positions_are_made_once_a_size_and_again_when_the_tables_change() -> None:
-    table = PositionTable(4)
+    table = PositionTable(4).eval()
     first, other = table(3, 5), table(5, 3)
     assert table(3, 5) is first
     assert table(5, 3) is other
@@ -203,19 +205,70 @@ def test_positions_are_made_once_a_size_and_again_when_the_tables_change() -> No
     with torch.enable_grad():
         assert table(3, 5).requires_grad
     with torch.inference_mode():
-        frozen = PositionTable(4)
+        frozen = PositionTable(4).eval()
         assert frozen(3, 5) is not frozen(3, 5)
         table(9, 9)
     assert table(9, 9).shape == (81, 4)
 
 
-@pytest.mark.parametrize("patch", [1, 2, 3])
-def test_exports_with_sides_that_vary(patch: int) -> None:
-    pool = SelfAttentivePool2d(4, 2, patch_size=patch, normalize=False).eval()
-    height, width = (torch.export.Dim(name, min=6, max=64) for name in ("height", "width"))
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.Adagrad, torch.optim.SGD])
+def test_training_is_seen_by_the_positions_even_if_its_optimizer_is_fused(optimizer: Any) -> None:
+    pool, x = SelfAttentivePool2d(4, 2).eval(), torch.randn(2, 4, 6, 6)
+    with torch.no_grad():
+        pool(x)
+    pool.train()
+    step = optimizer(pool.parameters(), lr=0.1, fused=True)
+    for _ in range(3):
+        pool(x).square().sum().backward()
+        step.step()
+    with torch.no_grad():
+        assert torch.equal(pool.eval()(x), copy.deepcopy(pool)(x))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@torch.no_grad()
+def test_stand_ins_and_swapped_parameters_are_not_remembered() -> None:
+    pool, x = SelfAttentivePool2d(4, 2).eval(), torch.randn(2, 4, 6, 6)
+    expected = pool(x)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        SelfAttentivePool2d.forward(pool, mode.from_tensor(torch.randn(2, 4, 8, 8)))
+    assert type(pool(torch.randn(2, 4, 8, 8))) is Tensor
+    others = {name: torch.stack((p, 2 * p)) for name, p in pool.named_parameters()}
+    both = torch.func.vmap(lambda p: torch.func.functional_call(pool, p, (x,)))(others)
+    torch.testing.assert_close(both[0], expected)
+    assert (both[1] - expected).abs().max() > 1e-3
+    torch.testing.assert_close(pool(x), expected)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:.*a Python:torch.jit.TracerWarning")
+@pytest.mark.parametrize("blocks", [None, 3])
+def test_transforms_and_tracers(blocks: int | None) -> None:
+    pool, x = SelfAttentivePool2d(4, 2, query_blocks=blocks).eval(), torch.randn(2, 4, 6, 6)
+    expected = pool(x)
+    torch.testing.assert_close(torch.jit.trace(pool, x)(x), expected)
+    graph = make_fx(pool, tracing_mode="symbolic", _allow_non_fake_inputs=True)(x)
+    torch.testing.assert_close(graph(x), expected)
+    gradient = torch.func.grad(lambda x: pool(x).square().sum())(x)
+    x.requires_grad_()
+    torch.testing.assert_close(gradient, torch.autograd.grad(pool(x).square().sum(), x)[0])
+
+
+def test_query_blocks_bound_the_scores_of_a_compiled_step() -> None:
+    torch.compiler.reset()
+    pool = SelfAttentivePool2d(8, 2, query_blocks=32)
+    compiled = torch.compile(pool, fullgraph=True, backend="aot_eager", dynamic=False)
+    x = torch.randn(1, 8, 32, 32, requires_grad=True)
+    compiled(x).sum().backward()
+    assert allocations(lambda: compiled(x).sum().backward())[1] < 4 * 2 * 32**4 / 2
+
+
+@pytest.mark.parametrize(("patch", "kv_stride", "least"), [(1, 1, 6), (2, 1, 6), (3, 1, 6), (2, 2, 8)])
+def test_exports_with_sides_that_vary(patch: int, kv_stride: int, least: int) -> None:
+    pool = SelfAttentivePool2d(4, 2, patch_size=patch, normalize=False, kv_stride=kv_stride).eval()
+    height, width = (torch.export.Dim(name, min=least, max=64) for name in ("height", "width"))
     shapes = {"x": {0: torch.export.Dim("batch"), 2: height, 3: width}}
     program = torch.export.export(pool, (torch.randn(2, 4, 12, 14),), dynamic_shapes=shapes)
-    for size in [(2, 4, 12, 14), (1, 4, 9, 25), (3, 4, 6, 6)]:
+    for size in [(2, 4, 12, 14), (1, 4, 9, 25), (3, 4, least, least)]:
         x = torch.randn(size)
         torch.testing.assert_close(program.module()(x), pool(x))
 

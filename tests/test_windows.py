@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnpool.pools._axis import Axis
 from attnpool.pools._weighted import weighted_pool2d
-from attnpool.pools._windows import Axis
 
 GEOMETRIES = [  # kernel, stride, padding, ceil_mode
     ((2, 2), (2, 2), (0, 0), False),
@@ -60,7 +60,6 @@ def test_second_derivatives(geometry: tuple[Any, ...], grid: int, normalize: boo
     assert torch.autograd.gradgradcheck(lambda x, w: weighted_pool2d(x, w, *geometry, normalize=normalize), (x, w))
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("grid", [1, 2, 3])
 def test_maps_over_a_further_dimension(grid: int) -> None:
     x, w = pair((6, 9), grid, batch=4)
@@ -106,6 +105,37 @@ def test_only_x_and_w_are_kept(geometry: tuple[Any, ...], dtype: torch.dtype) ->
     assert [tensor.data_ptr() for tensor in kept] == [x.data_ptr(), w.data_ptr()]
 
 
+@pytest.mark.parametrize("geometry", GEOMETRIES[:4])
+def test_what_is_frozen_gets_no_gradient(geometry: tuple[Any, ...]) -> None:
+    x, w = pair((12, 12), 1)
+    of_x, of_w = torch.autograd.grad(weighted_pool2d(x, w, *geometry).square().sum(), (x, w))
+    for tensor, other, expected in ((x, w, of_x), (w, x, of_w)):
+        other.requires_grad_(False)
+        assert torch.equal(torch.autograd.grad(weighted_pool2d(x, w, *geometry).square().sum(), tensor)[0], expected)
+        other.requires_grad_()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_forward_mode() -> None:
+    x, w = (t.detach() for t in pair((6, 6), 2))
+    tangents = torch.randn_like(x), torch.randn_like(w)
+
+    def pool(x: Tensor, w: Tensor) -> Tensor:
+        return weighted_pool2d(x, w, (3, 3), (2, 2), (1, 1))
+
+    found = torch.func.jvp(pool, (x, w), tangents)[1]
+    near = (pool(x + 1e-6 * tangents[0], w + 1e-6 * tangents[1]) - pool(x, w)) / 1e-6
+    torch.testing.assert_close(found, near, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 6, 6), (2, 3, 6, 6), (1, 3, 7, 6), (1, 3, 6, 12)])
+def test_weights_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"w has to be .* x=\(1, 3, 6, 6\)"):
+        weighted_pool2d(torch.ones(1, 3, 6, 6), torch.ones(shape), (2, 2), (2, 2))
+
+
 def test_no_window_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"has to hold a window of \(8, 8\).*, but is \(4, 4\)"):
+        weighted_pool2d(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 2, 2), (8, 8), (8, 8))
     with pytest.raises(ValueError, match="has to hold a window"):
         weighted_pool2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3), (4, 4), (4, 4))

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from attnpool.layers.dynamic_conv import DynamicConv2d
 from attnpool.models.sites import CONVOLUTIONS, blank_image
-from attnpool.pools._fold import fold_
+from attnpool.pools._fold import fold_, merge_
 from attnpool.pools.nlp import SelfAttentivePool2d
 
 
@@ -36,16 +36,16 @@ def fuse_(model: nn.Module, *, input_size: tuple[int, int] = (224, 224)) -> list
     if model.training:
         raise ValueError("model has to be in eval mode: batch norms of training depend on the batch")
     pairs = _pairs(model, input_size)
-    if not pairs:
+    pools = [module for module in model.modules() if isinstance(module, SelfAttentivePool2d)]
+    if not (pairs or pools):
         raise ValueError("model has to have a batch norm that alone follows a convolution, but has none")
     for conv, norm in pairs.items():
         replaced: Any = model.get_submodule(norm)
         fold_(model.get_submodule(conv), replaced)
         rest = nn.Sequential(replaced.drop, replaced.act) if isinstance(replaced, BatchNormAct2d) else nn.Identity()
         model.set_submodule(norm, rest.eval())
-    for module in model.modules():
-        if isinstance(module, SelfAttentivePool2d):
-            module.fuse_()  # its restoring convolution, too
+    for pool in pools:
+        pool.attend.attention.proj = merge_(pool.attend.attention.proj, pool.restore)
     return list(pairs.values())
 
 

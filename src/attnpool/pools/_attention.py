@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 from attnpool.pools._size import positive
 
 CPU_WIDTH = 16
-"""Narrowest head that the CPU's fused kernel is quick with: narrower ones take longer, not less (docs/speed.md)."""
+"""Narrowest head in float32 that the CPU's fused kernel is quick with: narrower ones take longer (docs/speed.md)."""
 
 
 class SelfAttention(nn.Module):
@@ -61,7 +61,7 @@ class SelfAttention(nn.Module):
 def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d / h)) v, no scores stored: (B, h, N, d / h)."""
     width = q.shape[-1]
-    narrow = q.device.type == "cpu" and q.dtype != torch.float64 and 1 < width < CPU_WIDTH
+    narrow = q.device.type == "cpu" and q.dtype == torch.float32 and 1 < width < CPU_WIDTH
     if not narrow or torch.compiler.is_exporting():
         return F.scaled_dot_product_attention(q, k, v)
     q, k, v = (F.pad(t, (0, CPU_WIDTH - width)) for t in (q, k, v))  # zeros change neither scores nor sums
@@ -75,6 +75,8 @@ def _in_blocks(q: Tensor, k: Tensor, v: Tensor, blocks: int) -> Tensor:
         return (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v  # of (B, h, N / blocks, M) scores
 
     parts = (q * q.shape[-1] ** -0.5).split(-(-q.shape[2] // blocks), dim=2)
-    again = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    done = [checkpoint(attend, part, use_reentrant=False) if again else attend(part) for part in parts]
+    if torch.is_grad_enabled() and not (torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()):
+        done = [checkpoint(attend, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+    else:
+        done = [attend(part) for part in parts]
     return torch.cat(done, dim=2)

@@ -26,8 +26,8 @@ def fold_(conv: Any, norm: nn.BatchNorm2d) -> None:
 
 
 def folded(conv: nn.Module, norm: nn.Module) -> nn.Module:
-    """What is left of `norm` behind `conv` once it is folded: an identity."""
-    if isinstance(norm, nn.BatchNorm2d):
+    """What is left of `norm` behind `conv` once it is folded: an identity, unless it cannot be."""
+    if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and _is_plain(conv):
         fold_(conv, norm)
         return nn.Identity()
     return norm
@@ -38,7 +38,14 @@ def merge_(linear: nn.Module, conv: nn.Module) -> nn.Module:
     """Make `conv(x)`, a 1x1 convolution, what `conv(linear(x))` is, in place; what is left of `linear` is returned."""
     if not isinstance(linear, nn.Linear) or type(conv) is not nn.Conv2d or conv.bias is None:
         return linear  # a dynamic convolution also looks at what it is given
+    if not (_is_plain(linear) and _is_plain(conv)):
+        return linear
     weight = conv.weight.flatten(1)  # (C, d)
     conv.bias.add_(weight @ linear.bias)
     conv.weight.copy_((weight @ linear.weight)[:, :, None, None])
     return nn.Identity()
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether its weight is a parameter of its own, not made of others (pruned, weight-normalised) at each call."""
+    return "weight" in layer._parameters

@@ -37,7 +37,8 @@ class CoarserGrid(nn.Module):
 
     def forward(self, z: Tensor, h: int, w: int) -> Tensor:
         grid = z.transpose(1, 2).unflatten(2, (h, w))  # (B, d, h, w)
-        grid = F.pad(grid, (0, -w % self.stride, 0, -h % self.stride))
+        missing = [(side + self.stride - 1) // self.stride * self.stride - side for side in (w, h)]
+        grid = F.pad(grid, (0, missing[0], 0, missing[1]))
         return self.norm(self.conv(grid).flatten(2).transpose(1, 2))
 
 

@@ -13,8 +13,9 @@ SIZES = 16
 class PositionTable(nn.Module):
     """P[i, j] = concat(col[j], row[i]): two learned tables, uniform(0, 1) at the start.
 
-    A side of more than `size` positions takes the table interpolated to that length. Without gradients, the positions
-    of a size are made once, and again after the tables have changed; only writes through `Tensor.data` go unnoticed.
+    A side of more than `size` positions takes the table interpolated to that length. In eval mode and without
+    gradients, the positions of a size are made once, and again after `train()` or `eval()`, a move, or a change of the
+    tables that torch counts; so what writes to them unseen (`Tensor.data`, numpy) has to be followed by `eval()`.
 
     Args:
         dim: Channels d of a position; d // 2 are the column's, the rest the row's.
@@ -29,17 +30,24 @@ class PositionTable(nn.Module):
         self.col = nn.Parameter(torch.rand(size, dim // 2))
         self.row = nn.Parameter(torch.rand(size, dim - dim // 2))
         self._made: dict[tuple[int, int], Tensor] = {}
-        self._made_of: tuple[Any, ...] = ()
+        self._made_of: list[Any] = []
 
     def forward(self, height: int, width: int) -> Tensor:
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not self._may_remember():
+        if self.training or torch.is_grad_enabled() or not self._may_remember():
             return self._positions(height, width)
-        tables = (self.col.untyped_storage(), self.col._version, self.row.untyped_storage(), self.row._version)
+        tables = [(t.untyped_storage(), t.storage_offset(), t._version) for t in (self.col, self.row)]
         if tables != self._made_of or len(self._made) == SIZES:
             self._made, self._made_of = {}, tables
-        if (height, width) not in self._made:
-            self._made[height, width] = self._positions(height, width)
-        return self._made[height, width]
+        if (height, width) in self._made:
+            return self._made[height, width]
+        made = self._positions(height, width)
+        if type(made) is Tensor:  # not a stand-in of one
+            self._made[height, width] = made
+        return made
+
+    def train(self, mode: bool = True) -> "PositionTable":
+        self._made, self._made_of = {}, []  # fused optimizers change the tables, and torch does not count it
+        return super().train(mode)
 
     def _positions(self, height: int, width: int) -> Tensor:
         col = _resized(self.col, width).unsqueeze(0).expand(height, -1, -1)  # (h, w, d / 2)
@@ -47,11 +55,13 @@ class PositionTable(nn.Module):
         return torch.cat((col, row), dim=-1).flatten(0, 1)  # (h * w, d)
 
     def _may_remember(self) -> bool:
-        """Tables of inference mode do not say that they change; a CUDA graph has to read the tables themselves."""
+        """Graphs have to read the tables themselves, and tables of inference mode do not say that they change."""
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active():
+            return False
         return not self.col.is_inference() and not (self.col.is_cuda and torch.cuda.is_current_stream_capturing())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_made": {}, "_made_of": ()}  # a copy has tables of its own
+        return {**self.__dict__, "_made": {}, "_made_of": []}  # a copy has tables of its own
 
 
 def _resized(table: Tensor, length: int) -> Tensor:

@@ -5,10 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from attnpool.pools._axis import Axis
 from attnpool.pools._eval_mode import eval_mode
 from attnpool.pools._half import widened
 from attnpool.pools._size import Size, check_input, positive, window, window_counts
-from attnpool.pools._windows import Axis, WeightedMean, mean_and_divisor
+from attnpool.pools._windows import WeightedMean, mean_and_divisor
 
 
 def weighted_pool2d(
@@ -23,8 +24,8 @@ def weighted_pool2d(
     """avg_pool(x * w) / avg_pool(w), or without the division if `normalize` is false; padding carries weight 0.
 
     Only x and w are kept for the gradient (and the means of x over patches, where these make up the windows); x * w is
-    never made at full size, nor is w. Derivatives of any order work. Half precision is computed in float32, where x * w
-    does not overflow. `torch.compile` and `torch.export` see the formula itself.
+    never made at full size, nor is w. Gradients have gradients. Half precision is computed in float32, where x * w does
+    not overflow. Compilers, tracers and the transforms of `torch.func` see the formula itself.
 
     Args:
         x: The map, (B, C, H, W).
@@ -34,17 +35,22 @@ def weighted_pool2d(
         normalize: Whether the weights of a window are divided by their sum.
 
     Raises:
-        ValueError: if the map does not hold a window.
+        ValueError: if the map does not hold a window, or the shape of w is not that of weights of x.
     """
+    as_formula = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
+    as_formula = as_formula or not all(isinstance(side, int) for side in (*x.shape, *w.shape))
+    if not as_formula:
+        if w.shape[:2] != x.shape[:2] or w.shape[2] > x.shape[2] or w.shape[3] > x.shape[3]:
+            raise ValueError(f"w has to be (B, C, h, w) on a grid of x={tuple(x.shape)} or coarser: {tuple(w.shape)}")
+        counts = window_counts(x.shape[-2:], kernel_size, stride, padding, ceil_mode)
     patch = _patch(x, w, kernel_size, stride, padding)
     if patch != (1, 1):  # the mean of a patch stands for its pixels, which weigh the same
         x = F.avg_pool2d(x, patch)
         kernel_size, stride, padding = (
             (size[0] // patch[0], size[1] // patch[1]) for size in (kernel_size, stride, padding)
         )
-    if torch.compiler.is_compiling():
+    if as_formula:
         return _formula(x, w, kernel_size, stride, padding, ceil_mode, normalize)
-    counts = window_counts(x.shape[-2:], kernel_size, stride, padding, ceil_mode)
     sides = zip(x.shape[-2:], w.shape[-2:], kernel_size, stride, padding, counts, strict=True)
     rows, cols = (Axis(*side) for side in sides)
     if torch.is_grad_enabled():
@@ -80,7 +86,7 @@ def _patch(x: Tensor, w: Tensor, *window: tuple[int, int]) -> tuple[int, int]:
 
 def _known(condition: bool | torch.SymBool) -> bool:
     """Whether it holds, for sizes that may vary in an exported graph: whether it holds for all of them."""
-    return condition if isinstance(condition, bool) else statically_known_true(condition)
+    return statically_known_true(condition) if isinstance(condition, torch.SymBool) else bool(condition)
 
 
 class WeightedPool2d(nn.Module):

@@ -1,58 +1,23 @@
 """The weighted mean of each window and its derivatives, by rows of the windows: x * w is never made at full size."""
 
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnpool.pools._axis import Axis
 from attnpool.pools._half import widened
-
-
-class Axis(NamedTuple):
-    """`windows` along a side of `length` positions, whose weights are a grid of `weights`."""
-
-    length: int
-    weights: int
-    kernel: int
-    stride: int
-    padding: int
-    windows: int
-
-    @property
-    def is_tiled(self) -> bool:
-        """Whether the windows lie side by side and cover everything."""
-        return self.kernel == self.stride and self.windows * self.kernel == self.length and self.padding == 0
-
-    @property
-    def is_coarse(self) -> bool:
-        return self.weights != self.length
-
-    def source(self, like: Tensor) -> Tensor:
-        """The weight of each position: the nearest on the grid, as `F.interpolate` rounds."""
-        places = torch.arange(self.length, device=like.device, dtype=torch.float32) * (self.weights / self.length)
-        return places.long().clamp(max=self.weights - 1)
-
-    def divisor(self, like: Tensor) -> Tensor:
-        """The positions that each window counts, padding included as in `nn.AvgPool2d`."""
-        start = torch.arange(self.windows, device=like.device, dtype=like.dtype) * self.stride
-        return (self.length + 2 * self.padding - start).clamp(max=self.kernel)
 
 
 class WeightedMean(torch.autograd.Function):
     """avg(x * w) / avg(w), or avg(x * w) if not `normalize`; keeps x and w only, and can be differentiated twice."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(x: Tensor, w: Tensor, rows: Axis, cols: Axis, normalize: bool) -> Tensor:
-        return mean_and_divisor(x, w, rows, cols, normalize)[0].to(x.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, w, *ctx.rest = inputs
+    def forward(ctx: Any, x: Tensor, w: Tensor, rows: Axis, cols: Axis, normalize: bool) -> Tensor:
         ctx.save_for_backward(x, w)
+        ctx.rest = rows, cols, normalize
+        return mean_and_divisor(x, w, rows, cols, normalize)[0].to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -60,26 +25,46 @@ class WeightedMean(torch.autograd.Function):
         rows, cols, normalize = ctx.rest
         mean, divisor = mean_and_divisor(x, w, rows, cols, normalize)
         share = widened(grad) / divisor
-        g = _spread(share, cols)  # (B, C, H', W)
-        if rows.is_tiled and cols.is_tiled and not (rows.is_coarse or cols.is_coarse):
-            a, b = (widened(t).unflatten(2, (rows.windows, rows.kernel)) for t in (x, w))  # (B, C, H', k, W)
-            g = g.unsqueeze(3)
-            dw = (a - _spread(mean, cols).unsqueeze(3)).mul_(g) if normalize else a * g
-            dx, dw = (b * g).flatten(2, 3), dw.flatten(2, 3)
-        else:
-            m = _spread(share * mean, cols) if normalize else torch.zeros_like(g)
-            dx, dw = (torch.zeros_like(t, dtype=g.dtype) for t in (x, w))
-            for out, inside in _places(rows):
-                dx[:, :, inside].addcmul_(_weights(w, inside, rows, cols), g[:, :, out])
-                part = widened(x[:, :, inside]) * g[:, :, out] - m[:, :, out]
-                _add_weights_(dw, part, inside, rows, cols)
-        return dx.to(x.dtype), dw.to(w.dtype), None, None, None
+        whole = rows.is_tiled and cols.is_tiled and not (rows.is_coarse or cols.is_coarse)
+        derive = _derive_tiles if whole else _derive_overlapping
+        return *derive(x, w, share, mean if normalize else None, rows, cols, ctx.needs_input_grad), None, None, None
+
+
+def _derive_tiles(
+    x: Tensor, w: Tensor, share: Tensor, mean: Tensor | None, rows: Axis, cols: Axis, needs: tuple[bool, ...]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of x, w * share, and of w, (x - mean) * share, where every position has one window."""
+    a, b = (widened(t).unflatten(2, (rows.windows, rows.kernel)) for t in (x, w))  # (B, C, H', k, W)
+    g = _spread(share, cols).unsqueeze(3)  # (B, C, H', 1, W)
+    dx = dw = None
+    if needs[0]:
+        dx = (b * g).flatten(2, 3).to(x.dtype)
+    if needs[1]:
+        dw = a * g if mean is None else (a - _spread(mean, cols).unsqueeze(3)).mul_(g)
+        dw = dw.flatten(2, 3).to(w.dtype)
+    return dx, dw
+
+
+def _derive_overlapping(
+    x: Tensor, w: Tensor, share: Tensor, mean: Tensor | None, rows: Axis, cols: Axis, needs: tuple[bool, ...]
+) -> tuple[Tensor | None, Tensor | None]:
+    """The same, summed over the windows of a position and the positions of a weight."""
+    g = _spread(share, cols)  # (B, C, H', W)
+    m = None if mean is None else _spread(share * mean, cols)
+    dx, dw = (torch.zeros_like(t, dtype=g.dtype) if need else None for t, need in zip((x, w), needs, strict=False))
+    for out, inside in rows.places:
+        if dx is not None:
+            dx[:, :, inside].addcmul_(_weights(w, inside, rows, cols), g[:, :, out])
+        if dw is not None:
+            part = widened(x[:, :, inside]) * g[:, :, out]
+            _add_weights_(dw, part if m is None else part - m[:, :, out], inside, rows, cols)
+    return None if dx is None else dx.to(x.dtype), None if dw is None else dw.to(w.dtype)
 
 
 def mean_and_divisor(x: Tensor, w: Tensor, rows: Axis, cols: Axis, normalize: bool) -> tuple[Tensor, Tensor]:
     """The mean, and what the sums of the windows were divided by: both (B, C, H', W')."""
     ax = aw = None  # (B, C, H', W)
-    for out, inside in _places(rows):
+    for out, inside in rows.places:
         missing = (0, 0, out.start, rows.windows - out.stop)
         a, b = _padded(widened(x[:, :, inside]), missing), _padded(_weights(w, inside, rows, cols), missing)
         ax = a * b if ax is None else ax.addcmul_(a, b)
@@ -93,7 +78,7 @@ def mean_and_divisor(x: Tensor, w: Tensor, rows: Axis, cols: Axis, normalize: bo
 def _columns(x: Tensor, cols: Axis) -> Tensor:
     """Sums over the columns of each window: (B, C, H', W) to (B, C, H', W')."""
     total = None
-    for out, inside in _places(cols):
+    for out, inside in cols.places:
         part = _padded(x[..., inside], (out.start, cols.windows - out.stop))
         total = part if total is None else total + part
     assert total is not None
@@ -104,24 +89,10 @@ def _spread(y: Tensor, cols: Axis) -> Tensor:
     """The transposed of `_columns`: (B, C, H', W') to (B, C, H', W)."""
     if cols.is_tiled:
         return F.interpolate(y, scale_factor=(1, cols.kernel))
-    total = F.pad(y, (0, cols.length - cols.windows)).zero_()
-    for out, inside in _places(cols):
+    total = F.pad(y, (0, cols.length - cols.windows)).zero_()  # zeros in the layout of y
+    for out, inside in cols.places:
         total[..., inside].add_(y[..., out])
     return total
-
-
-@lru_cache(maxsize=1024)
-def _places(axis: Axis) -> list[tuple[slice, slice]]:
-    """For each place in a window: the windows that have it inside the map, and where they have it."""
-    found = []
-    for place in range(axis.kernel):
-        shift = place - axis.padding
-        first = max(0, -(shift // axis.stride))
-        stop = min(axis.windows, (axis.length - 1 - shift) // axis.stride + 1)
-        if first < stop:
-            inside = slice(first * axis.stride + shift, (stop - 1) * axis.stride + shift + 1, axis.stride)
-            found.append((slice(first, stop), inside))
-    return found
 
 
 def _padded(x: Tensor, sides: tuple[int, ...]) -> Tensor:
