@@ -211,18 +211,22 @@ def test_positions_are_made_once_a_size_and_again_when_the_tables_change() -> No
     assert table(9, 9).shape == (81, 4)
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.Adagrad, torch.optim.SGD])
-def test_training_is_seen_by_the_positions_even_if_its_optimizer_is_fused(optimizer: Any) -> None:
+def test_training_is_seen_by_the_positions_even_if_its_optimizer_is_fused(optimizer: Any, training: bool) -> None:
     pool, x = SelfAttentivePool2d(4, 2).eval(), torch.randn(2, 4, 6, 6)
     with torch.no_grad():
         pool(x)
-    pool.train()
+    if training:
+        pool.train()
     step = optimizer(pool.parameters(), lr=0.1, fused=True)
     for _ in range(3):
         pool(x).square().sum().backward()
         step.step()
+    if training:
+        pool.eval()
     with torch.no_grad():
-        assert torch.equal(pool.eval()(x), copy.deepcopy(pool)(x))
+        assert torch.equal(pool(x), copy.deepcopy(pool)(x))
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")

@@ -14,8 +14,8 @@ class PositionTable(nn.Module):
     """P[i, j] = concat(col[j], row[i]): two learned tables, uniform(0, 1) at the start.
 
     A side of more than `size` positions takes the table interpolated to that length. In eval mode and without
-    gradients, the positions of a size are made once, and again after `train()` or `eval()`, a move, or a change of the
-    tables that torch counts; so what writes to them unseen (`Tensor.data`, numpy) has to be followed by `eval()`.
+    gradients, the positions of a size are made once, and again after a pass with gradients, `train()`, `eval()`, a
+    move, or a change that torch counts; a write to the tables by other ways (`Tensor.data`, numpy) asks for `eval()`.
 
     Args:
         dim: Channels d of a position; d // 2 are the column's, the rest the row's.
@@ -33,7 +33,10 @@ class PositionTable(nn.Module):
         self._made_of: list[Any] = []
 
     def forward(self, height: int, width: int) -> Tensor:
-        if self.training or torch.is_grad_enabled() or not self._may_remember():
+        if not self._may_remember():
+            return self._positions(height, width)
+        if self.training or torch.is_grad_enabled():
+            self._made = {}  # fused optimizers change the tables, and torch does not count it
             return self._positions(height, width)
         tables = [(t.untyped_storage(), t.storage_offset(), t._version) for t in (self.col, self.row)]
         if tables != self._made_of or len(self._made) == SIZES:
@@ -46,7 +49,7 @@ class PositionTable(nn.Module):
         return made
 
     def train(self, mode: bool = True) -> "PositionTable":
-        self._made, self._made_of = {}, []  # fused optimizers change the tables, and torch does not count it
+        self._made = {}
         return super().train(mode)
 
     def _positions(self, height: int, width: int) -> Tensor:
