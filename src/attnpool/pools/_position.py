@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnpool.pools._traced import is_traced
+
 SIZES = 16
 """Map sizes that are remembered."""
 
@@ -59,7 +61,7 @@ class PositionTable(nn.Module):
 
     def _may_remember(self) -> bool:
         """Graphs have to read the tables themselves, and tables of inference mode do not say that they change."""
-        if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active():
+        if is_traced():
             return False
         return not self.col.is_inference() and not (self.col.is_cuda and torch.cuda.is_current_stream_capturing())
 

@@ -9,6 +9,7 @@ from attnpool.pools._axis import Axis
 from attnpool.pools._eval_mode import eval_mode
 from attnpool.pools._half import widened
 from attnpool.pools._size import Size, check_input, positive, window, window_counts
+from attnpool.pools._traced import is_traced
 from attnpool.pools._windows import WeightedMean, mean_and_divisor
 
 
@@ -37,8 +38,7 @@ def weighted_pool2d(
     Raises:
         ValueError: if the map does not hold a window, or the shape of w is not that of weights of x.
     """
-    as_formula = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
-    as_formula = as_formula or not all(isinstance(side, int) for side in (*x.shape, *w.shape))
+    as_formula = is_traced() or not all(isinstance(side, int) for side in (*x.shape, *w.shape))
     if not as_formula:
         if w.shape[:2] != x.shape[:2] or w.shape[2] > x.shape[2] or w.shape[3] > x.shape[3]:
             raise ValueError(f"w has to be (B, C, h, w) on a grid of x={tuple(x.shape)} or coarser: {tuple(w.shape)}")
