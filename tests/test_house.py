@@ -16,6 +16,7 @@ FLOORS = {
     "__main__": 5,
     "jobs": 4,
     "data": 3,
+    "accounting": 3,
     "spec": 2,
     "attentionspec": 2,
     "poolspec": 2,

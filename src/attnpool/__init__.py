@@ -11,6 +11,7 @@ try:
 except RuntimeError as error:  # e.g. a CPU-only torch beside a CUDA torchvision
     raise ImportError(f"torchvision does not fit torch; install a matching pair of the two: {error}") from error
 
+from attnpool.accounting.profile import Profile, profile
 from attnpool.layers.dynamic_conv import DynamicConv2d, make_dynamic_
 from attnpool.layers.ulsam import ULSAM
 from attnpool.models.attention import insert_attention_
@@ -41,6 +42,7 @@ __all__ = [
     "LocalImportancePool2d",
     "ModelSpec",
     "PoolSpec",
+    "Profile",
     "SelfAttentivePool2d",
     "SpecError",
     "StridedConv2d",
@@ -53,6 +55,7 @@ __all__ = [
     "make_dynamic_",
     "parse",
     "predict",
+    "profile",
     "replace_downsampling_",
     "train",
 ]

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import os
 import re
 import sys
 import warnings
@@ -20,6 +21,7 @@ from attnpool.jobs.demo import demo
 from attnpool.jobs.evaluate import evaluate
 from attnpool.jobs.list import list_
 from attnpool.jobs.predict import predict
+from attnpool.jobs.profile import profile_
 from attnpool.jobs.train import train
 from attnpool.registry import did_you_mean
 
@@ -27,6 +29,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "profile": profile_,
     "convert": convert,
     "list": list_,
     "demo": demo,
@@ -145,6 +148,7 @@ def _say(text: str, code: int) -> int:
 
 def _quieten() -> None:
     """What a user sees is ours: no notices of the libraries, and warnings of one line."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which measures the memory of training
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("default", module="attnpool")

@@ -122,11 +122,11 @@ class StagePool:
         return window_inside_patch(sides, sides, (0, 0), options["patch_size"])
 
 
-def resolve(pool: PoolSpec, stride: int, heads: int, patch: int, ratio: float = 1.0) -> StagePool | None:
-    """The pool of a stage whose published settings are `heads`, `patch` and `ratio`; None: convolutions stride."""
+def resolve(pool: PoolSpec, stride: int, **published: Any) -> StagePool | None:
+    """The pool of a stage, with the published options where it says nothing; None: convolutions stride."""
     if pool.method == "skip":
         return None
-    values = {"num_heads": heads, "patch_size": patch, "embed_ratio": ratio, "normalize": True, **pool.options}
+    values = {"normalize": True, **published, **pool.options}
     return StagePool(pool.method, stride, {k: v for k, v in values.items() if POOLS[pool.method].takes(k)})
 
 

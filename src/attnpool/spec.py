@@ -39,6 +39,7 @@ class ModelSpec:
         input_size: (height, width) that the network is meant for, in pixels; None: any.
         attention: Where subspace attention (`ULSAM`) stands: after:BLOCK or replace:BLOCK, with :GROUPS if not 4,
             separated by commas; BLOCK is a path in the network, e.g. "after:blocks.4.1,replace:blocks.5.1:8".
+        query_blocks: Blocks of queries that self-attentive pools take one after the other; None: a fused kernel.
 
     Raises:
         SpecError: where a value breaks its rule.
@@ -58,6 +59,7 @@ class ModelSpec:
     patch_sizes: tuple[int, ...] | None = None
     input_size: tuple[int, int] | None = None
     attention: str = ""
+    query_blocks: int | None = None
 
     def __post_init__(self) -> None:
         self._check_strides()
@@ -101,6 +103,8 @@ class ModelSpec:
         size = self.input_size
         fits = size is None or (_are_integers(size) and len(size) == 2 and min(size) >= 1)
         require(fits, "input_size", "a positive (height, width)", size)
+        blocks = self.query_blocks
+        require(blocks is None or (type(blocks) is int and blocks >= 1), "query_blocks", "positive", blocks)
         written = ",".join(map(str, parse_attention(self.attention)))
         object.__setattr__(self, "attention", written)  # one way to write it, so that equal specs are equal
 
@@ -121,7 +125,7 @@ class ModelSpec:
         count = len(self.strides)
         heads = (4, 8, 16, 32) if count == 4 else tuple(min(2 << i, 128) for i in range(count))
         stages = zip(self.strides, heads, self._patches(), strict=True)
-        return tuple(resolve(self.pool, stride, h, p) if stride > 1 else None for stride, h, p in stages)
+        return tuple(self._resolve(self.pool, stride, h, p) if stride > 1 else None for stride, h, p in stages)
 
     def stem_pool(self) -> StagePool | None:
         """The prepool; None where there is none or the stem's own convolution strides."""
@@ -131,7 +135,11 @@ class ModelSpec:
         if self.prepool.reduced:
             patch = self.prepool.patches[0] if self.prepool.patches else self.prepool_stride
             ratio = PREPOOL_REDUCED_RATIO
-        return resolve(self.prepool, self.prepool_stride, PREPOOL_HEADS, patch, ratio)
+        return self._resolve(self.prepool, self.prepool_stride, PREPOOL_HEADS, patch, ratio)
+
+    def _resolve(self, pool: PoolSpec, stride: int, heads: int, patch: int, ratio: float = 1.0) -> StagePool | None:
+        blocks = {} if self.query_blocks is None else {"query_blocks": self.query_blocks}
+        return resolve(pool, stride, num_heads=heads, patch_size=patch, embed_ratio=ratio, **blocks)
 
     def _patches(self) -> tuple[int, ...]:
         count = len(self.family.stages)

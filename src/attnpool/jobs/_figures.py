@@ -1,4 +1,4 @@
-"""Pictures that the jobs write: confusion matrix, accuracy curves, weight maps; colours safe for the colour-blind."""
+"""Pictures that the jobs write: confusion, accuracy, weight maps, memory; colours safe for the colour-blind."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,6 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
+
+from attnpool.accounting.memory import ITEMSIZE, lifetimes, live_bytes
+from attnpool.accounting.profile import Profile
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, "Color Universal Design", 2008."""
@@ -51,3 +54,48 @@ def weight_over_image(axes: Axes, image: Tensor, weight: Tensor, title: str) -> 
     axes.imshow(weight, cmap="cividis", alpha=0.55, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
     axes.set_title(title, fontsize=9)
     axes.set_axis_off()
+
+
+def memory_figure(profiles: Sequence[Profile]) -> Figure:
+    """Bytes that are live at each operation, stacked by tensor, networks beside each other; the peak's are coloured."""
+    figure = Figure(figsize=(2 + 6 * len(profiles), 6), dpi=120, layout="constrained")
+    plots = figure.subplots(1, len(profiles), sharey=True, squeeze=False)[0]
+    for axes, profile in zip(plots, profiles, strict=True):
+        _memory_over_time(axes, profile)
+    plots[0].set_ylabel(f"live activations, {_unit(profiles)[1]} ({profiles[0].dtype}, batch {profiles[0].batch})")
+    plots[0].yaxis.set_major_formatter(lambda value, _: f"{value / _unit(profiles)[0]:g}")
+    return figure
+
+
+def _memory_over_time(axes: Axes, profile: Profile) -> None:
+    graph, itemsize = profile.graph, ITEMSIZE[profile.dtype]
+    live = live_bytes(graph, itemsize)
+    at, steps = live.index(max(live)), np.arange(len(live) + 1)
+    base = np.zeros(len(live))
+    coloured = iter(COLOURS)
+    for b, (first, last) in sorted(lifetimes(graph).items(), key=lambda item: item[1]):
+        buffer, height = graph.buffers[b], np.zeros(len(live))
+        height[first : last + 1] = graph.buffers[b].bytes(itemsize)
+        shown = first <= at <= last
+        colour = next(coloured, "#000000") if shown else ("#c8c8c8", "#dedede")[b % 2]
+        label = f"{buffer.layer} {shape_text(buffer.shape, profile.batch)}" if shown else None
+        axes.stairs(base + height, steps, baseline=base, fill=True, color=colour, linewidth=0, label=label)
+        base += height
+    axes.plot(at + 0.5, live[at], "kv", markersize=7)
+    text, side = f" {profile.memory.peak:,} B at {profile.peak_layer} ", "left" if at < len(live) / 2 else "right"
+    axes.annotate(text, (at + 0.5, live[at]), xytext=(0, 8), textcoords="offset points", ha=side, fontsize=9)
+    axes.set_title(f"{profile.name}, {shape_text(profile.input_size)}", fontsize=10)
+    axes.set_xlabel("operation, in the order they run")
+    axes.set_xlim(0, len(live))
+    axes.margins(y=0.12)
+    axes.legend(title="live at the peak", fontsize=8, loc="center right")
+
+
+def shape_text(shape: Sequence[int], batch: int | None = None) -> str:
+    """E.g. 3x224x224; of a map without its batch of one."""
+    return "x".join(map(str, shape[1:] if len(shape) == 4 and shape[0] == batch == 1 else shape))
+
+
+def _unit(profiles: Sequence[Profile]) -> tuple[float, str]:
+    most = max(profile.memory.peak for profile in profiles)
+    return (1e6, "MB") if most >= 1e6 else (1e3, "kB")

@@ -1,6 +1,7 @@
 """Dynamic convolution: a kernel for every image, mixed from a few by what the whole map says."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -42,7 +43,7 @@ class KernelAttention(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
             z = widened(x).mean((2, 3))  # (B, C)
             z = F.linear(z, widened(self.fc1.weight).flatten(1)).relu()
             z = F.linear(z, widened(self.fc2.weight).flatten(1), widened(self.bias))  # (B, K)

@@ -20,9 +20,9 @@ class SelfAttention(nn.Module):
     Args:
         dim: Channels d of a token, a multiple of `num_heads`.
         num_heads: Heads h.
-        query_blocks: None, or the number of blocks of queries that are taken one after the other in explicit products
-            and soft-max, each with N / query_blocks * N scores a head: for export and accounting, or a device without
-            fused kernels. For the gradient a block's scores are made again.
+        query_blocks: None, or the number of blocks of queries that are taken one after the other, head by head, in
+            explicit products and soft-max, with N / query_blocks * N scores at a time: for export, or a device
+            without fused kernels. For the gradient a block's scores are made again.
 
     Shape:
         (B, N, d), and (B, M, d) to attend to if that is not the same, to (B, N, d).
@@ -69,14 +69,19 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _in_blocks(q: Tensor, k: Tensor, v: Tensor, blocks: int) -> Tensor:
-    """The same, some queries after the others."""
+    """The same, one head after the other, and of each some queries after the others."""
 
-    def attend(q: Tensor) -> Tensor:
-        return (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v  # of (B, h, N / blocks, M) scores
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(dim=-1) @ v  # of (B, N / blocks, M) scores
 
-    parts = (q * q.shape[-1] ** -0.5).split(-(-q.shape[2] // blocks), dim=2)
-    if torch.is_grad_enabled() and not (torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()):
-        done = [checkpoint(attend, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
-    else:
-        done = [attend(part) for part in parts]
-    return torch.cat(done, dim=2)
+    saves = torch.is_grad_enabled()
+    saves = saves and not (torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active())
+    heads = []
+    for head in zip(q.unbind(1), k.unbind(1), v.unbind(1), strict=True):  # each (B, N or M, d / h)
+        parts, rest = head[0].split(-(-q.shape[2] // blocks), dim=1), head[1:]
+        if saves:
+            done = [checkpoint(attend, part, *rest, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        else:
+            done = [attend(part, *rest) for part in parts]
+        heads.append(torch.cat(done, dim=1))
+    return torch.stack(heads, dim=1)

@@ -1,5 +1,7 @@
 """What the window-normalised pools share: a weighted mean over each window, the weights given by the subclass."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +13,8 @@ from attnpool.pools._half import widened
 from attnpool.pools._size import Size, check_input, positive, window, window_counts
 from attnpool.pools._traced import is_traced
 from attnpool.pools._windows import WeightedMean, mean_and_divisor
+
+Window = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # kernel, stride and padding
 
 
 def weighted_pool2d(
@@ -43,12 +47,7 @@ def weighted_pool2d(
         if w.shape[:2] != x.shape[:2] or w.shape[2] > x.shape[2] or w.shape[3] > x.shape[3]:
             raise ValueError(f"w has to be (B, C, h, w) on a grid of x={tuple(x.shape)} or coarser: {tuple(w.shape)}")
         counts = window_counts(x.shape[-2:], kernel_size, stride, padding, ceil_mode)
-    patch = _patch(x, w, kernel_size, stride, padding)
-    if patch != (1, 1):  # the mean of a patch stands for its pixels, which weigh the same
-        x = F.avg_pool2d(x, patch)
-        kernel_size, stride, padding = (
-            (size[0] // patch[0], size[1] // patch[1]) for size in (kernel_size, stride, padding)
-        )
+    x, (kernel_size, stride, padding) = _patch_means(x, w.shape[-2:], (kernel_size, stride, padding))
     if as_formula:
         return _formula(x, w, kernel_size, stride, padding, ceil_mode, normalize)
     sides = zip(x.shape[-2:], w.shape[-2:], kernel_size, stride, padding, counts, strict=True)
@@ -75,13 +74,19 @@ def _formula(
     return (y / F.avg_pool2d(w, kernel_size, stride, padding, ceil_mode) if normalize else y).to(dtype)
 
 
-def _patch(x: Tensor, w: Tensor, *window: tuple[int, int]) -> tuple[int, int]:
-    """Height and width, in pixels, of the patches of one weight that make up all windows; of a pixel otherwise."""
+def _patch_means(x: Tensor, grid: Sequence[int], window: Window) -> tuple[Tensor, Window]:
+    """The means of patches with one weight, and the window in patches, where patches make up map and window.
+
+    The mean stands for the pixels, which weigh the same. Where they do not, x and the window as they are.
+    """
     patch = []
-    for side, grid, *lengths in zip(x.shape[-2:], w.shape[-2:], *window, strict=True):
-        whole = _known(side % grid == 0) and all(_known(length % (side // grid) == 0) for length in lengths)
-        patch.append(side // grid if whole else 1)
-    return (patch[0], patch[1])
+    for side, weights, *lengths in zip(x.shape[-2:], grid, *window, strict=True):
+        whole = _known(side % weights == 0) and all(_known(length % (side // weights) == 0) for length in lengths)
+        patch.append(side // weights if whole else 1)
+    if patch == [1, 1]:
+        return x, window
+    kernel, stride, padding = ((size[0] // patch[0], size[1] // patch[1]) for size in window)
+    return F.avg_pool2d(x, patch), (kernel, stride, padding)
 
 
 def _known(condition: bool | torch.SymBool) -> bool:
@@ -94,10 +99,7 @@ class WeightedPool2d(nn.Module):
 
     Args:
         channels: Channels C of the input.
-        kernel_size: Window height and width, in pixels.
-        stride: Step of the window, in pixels; default: `kernel_size`.
-        padding: Border of weight 0 on each side, in pixels, at most half the kernel.
-        ceil_mode: Whether a last, incomplete window counts.
+        kernel_size, stride, padding, ceil_mode: As of `nn.AvgPool2d`; padding has weight 0.
         normalize: Whether the weights of a window are divided by their sum.
 
     Shape:
@@ -119,6 +121,7 @@ class WeightedPool2d(nn.Module):
         self.kernel_size, self.stride, self.padding = window(kernel_size, stride, padding)
         self.ceil_mode = ceil_mode
         self.normalize = normalize
+        self.weight_patch = 1  # side of the patches that share a weight, in pixels
 
     def weight(self, x: Tensor) -> Tensor:
         """The positive weights of a batched map, (B, C, H, W) -> (B, C, h, w), on its own or a coarser grid."""
@@ -128,8 +131,10 @@ class WeightedPool2d(nn.Module):
         check_input(x, self.channels)
         if x.ndim == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0)
-        w = self.weight(x)
-        return weighted_pool2d(x, w, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.normalize)
+        grid = [max(1, side // self.weight_patch) for side in x.shape[-2:]]
+        window = (self.kernel_size, self.stride, self.padding)
+        means, window = _patch_means(x, grid, window)  # before the weights, so that x is needed no longer than they do
+        return weighted_pool2d(means, self.weight(x), *window, self.ceil_mode, self.normalize)
 
     @torch.no_grad()
     def weight_map(self, x: Tensor) -> Tensor:

@@ -89,6 +89,7 @@ class SelfAttentivePool2d(WeightedPool2d):
     ) -> None:
         super().__init__(channels, kernel_size, stride, padding, ceil_mode, normalize=normalize)
         self.patch_size = positive("patch_size", patch_size)
+        self.weight_patch = 1 if deformable or local else patch_size
         if normalize and not (sigmoid or exp):
             raise ValueError("normalize has to be False without sigmoid and exp: weights of either sign may cancel")
         if normalize and not (deformable or local):

@@ -1,0 +1,166 @@
+"""Everything that a network costs, in one object: `attnpool.profile`."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from attnpool.accounting.graph import Graph, on_meta, record_exported
+from attnpool.accounting.latency import Latency, measure_latency
+from attnpool.accounting.layers import Layer, rows
+from attnpool.accounting.memory import ITEMSIZE, Memory, layers_of, live_at, live_bytes, measure
+from attnpool.accounting.training import TrainingMemory, measure_training
+from attnpool.models.network import is_checkpoint, open_network
+from attnpool.models.sites import device_and_dtype
+from attnpool.spec import ModelSpec
+
+Dtype = Literal["float32", "float16", "bfloat16", "int8"]
+
+
+class UncountedError(ValueError):
+    """Operations that have no formula; `operations` are their names."""
+
+    def __init__(self, operations: Sequence[str]) -> None:
+        super().__init__(
+            f"model has to be of operations with a known number of products, but has {', '.join(operations)}; "
+            "allow_uncounted=True (--allow-uncounted) counts them as none"
+        )
+        self.operations = tuple(operations)
+
+
+@dataclass(frozen=True)
+class LiveBuffer:
+    """A piece of memory that is live at the peak: which layer made it, its shape, its bytes."""
+
+    layer: str
+    shape: tuple[int, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a network costs on one input.
+
+    Args:
+        name: Its architecture string, or its class.
+        input_size: (channels, height, width) of the image, in pixels.
+        batch: Images at a time; all figures but `params` and `weight_bytes` are for all of them.
+        dtype: The type that bytes are counted for.
+        params: Parameters.
+        macs: Multiply-accumulates, the products of attention included.
+        weight_bytes: Parameters times the bytes of the type; a quantised file has scales and wider biases besides.
+        memory: Of activations, by four conventions.
+        peak_layer: The layer that runs at the peak; peak_operation: its operation.
+        live: What is live at the peak, the largest first.
+        layers: What each layer costs, in the order they run.
+        uncounted: Operations without a formula, counted as none; empty unless that was allowed.
+        latency: Measured time; None if it was not asked for.
+        training: Measured memory of a training step; None if it was not asked for.
+        graph: The operations and buffers that all but the measurements come from.
+    """
+
+    name: str
+    input_size: tuple[int, int, int]
+    batch: int
+    dtype: str
+    params: int
+    macs: int
+    weight_bytes: int
+    memory: Memory
+    peak_layer: str
+    peak_operation: str
+    live: tuple[LiveBuffer, ...]
+    layers: tuple[Layer, ...]
+    uncounted: tuple[str, ...]
+    latency: Latency | None
+    training: TrainingMemory | None
+    graph: Graph
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Median milliseconds of a pass."""
+        return None if self.latency is None else self.latency.median
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, for JSON; the graph is left out."""
+        values = {
+            name: value for name, value in vars(self).items() if name not in ("graph", "memory", "live", "layers")
+        }
+        values["latency"], values["training"] = (part and asdict(part) for part in (self.latency, self.training))
+        parts = {"live": [asdict(b) for b in self.live], "layers": [asdict(layer) for layer in self.layers]}
+        return {**values, "latency_ms": self.latency_ms, "memory": asdict(self.memory), **parts}
+
+
+def profile(
+    model: nn.Module | ModelSpec | str,
+    input_size: Sequence[int],
+    *,
+    dtype: Dtype = "float32",
+    batch: int = 1,
+    latency: bool = True,
+    training: bool = True,
+    allow_uncounted: bool = False,
+) -> Profile:
+    """Count and measure what a network costs on images of one size, in eval mode.
+
+    Operations and memory are those of the graph that `torch.export` makes of it, attention in explicit products. Batch
+    norms are folded, ReLU and ReLU6 fused, as in runtimes; constants made of parameters are no activations.
+
+    Args:
+        model: Any network on one image tensor, an architecture string or spec, or the folder of a checkpoint.
+        input_size: (channels, height, width) of the image, in pixels.
+        dtype: The type that bytes are counted for: float32, float16, bfloat16 or int8; measurements use the network's.
+        batch: Images at a time.
+        latency: Whether to measure the time of a pass, which takes up to a few seconds.
+        training: Whether to measure the memory of a training step.
+        allow_uncounted: Count operations that have no formula as none, and name them in the result.
+
+    Raises:
+        UncountedError: for operations without a formula.
+        ValueError: if an argument breaks its rule, or the network cannot run on such images or be exported.
+    """
+    _check(input_size, dtype, batch)
+    channels, height, width = input_size
+    if not isinstance(model, nn.Module):
+        is_string = isinstance(model, str) and not is_checkpoint(model)
+        model = open_network(model, **({"in_channels": channels} if is_string else {}))
+    light = on_meta(model)
+    graph = record_exported(light, torch.empty(batch, channels, height, width, device="meta"))
+    uncounted = tuple(sorted({step.name for step in graph.steps if step.macs is None}))
+    if uncounted and not allow_uncounted:
+        raise UncountedError(uncounted)
+    itemsize, params = ITEMSIZE[dtype], sum(p.numel() for p in model.parameters())
+    live = live_bytes(graph, itemsize)
+    at = live.index(max(live))
+    held = [graph.buffers[b] for b in live_at(graph, at)]
+    image = torch.randn(batch, channels, height, width, **device_and_dtype(model)) if latency or training else Tensor()
+    return Profile(
+        name=str(getattr(model, "spec", type(model).__name__)),
+        input_size=(channels, height, width),
+        batch=batch,
+        dtype=dtype,
+        params=params,
+        macs=sum(step.macs or 0 for step in graph.steps),
+        weight_bytes=params * itemsize,
+        memory=measure(graph, layers_of(light), itemsize),
+        peak_layer=graph.steps[at].layer,
+        peak_operation=graph.steps[at].name,
+        live=tuple(sorted((LiveBuffer(b.layer, b.shape, b.bytes(itemsize)) for b in held), key=lambda b: -b.bytes)),
+        layers=tuple(rows(graph, light, itemsize)),
+        uncounted=uncounted,
+        latency=measure_latency(model, image) if latency else None,
+        training=measure_training(model, image) if training else None,
+        graph=graph,
+    )
+
+
+def _check(input_size: Sequence[int], dtype: str, batch: int) -> None:
+    whole = len(input_size) == 3 and all(isinstance(side, int) and side > 0 for side in input_size)
+    if not whole:
+        raise ValueError(f"input_size has to be positive (channels, height, width), but got {input_size!r}")
+    if dtype not in ITEMSIZE:
+        raise ValueError(f"dtype has to be one of {', '.join(ITEMSIZE)}, but got {dtype!r}")
+    if batch < 1:
+        raise ValueError(f"batch has to be positive, but got {batch}")

@@ -1,0 +1,35 @@
+"""A network from what a user calls it by: an architecture string, a spec, or a checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from attnpool.models.build import create_model
+from attnpool.models.checkpoint import DESCRIPTION, load
+from attnpool.spec import ModelSpec, SpecError
+
+
+def open_network(source: str | ModelSpec | nn.Module, **settings: Any) -> nn.Module:
+    """The network that is meant.
+
+    Args:
+        source: An architecture string or spec, the folder of a checkpoint, or a network, which is returned as it is.
+        settings: Fields of `ModelSpec` that an architecture string cannot say; a checkpoint has its own.
+
+    Raises:
+        SpecError: if it is neither a checkpoint nor a valid string, or if a checkpoint is given settings.
+        CheckpointError: if the checkpoint cannot be read.
+    """
+    if isinstance(source, nn.Module):
+        return source
+    if isinstance(source, str) and is_checkpoint(source):
+        if settings:
+            raise SpecError(f"{sorted(settings)[0]} has to be left out for a checkpoint, which has its own")
+        return load(source)
+    return create_model(source, **settings)
+
+
+def is_checkpoint(source: str) -> bool:
+    """Whether it names a folder rather than an architecture."""
+    return (Path(source) / DESCRIPTION).is_file() or Path(source).is_dir()
