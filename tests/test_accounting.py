@@ -154,17 +154,14 @@ BUILDS = [
     *(f"resnet18-{name}-1222" for name in POOLS),
     *(f"mobilenet_v2-{name}-1222121" for name in ("nlp_headfix2_nowin_reduced", "attnpool", "nlp_headfix2_kv2")),
     *("dymobilenet-nlp-1222121", "mobilenetv3_small-maxp-22122111111", "prepool-nlp-4-mobilenet-skip-1112121"),
-    *("resnext50-avgp-1222", "mobilenetv1-lip-12222", "densenet121-skip-1222"),
+    *("resnext50-avgp-1222", "mobilenetv1-lip-12222", "regnetx_002-skip-2222"),
 ]
 
 
 @pytest.mark.parametrize("string", BUILDS)
 @pytest.mark.parametrize("size", [64, 75])
 def test_recording_is_what_the_exported_graph_says(string: str, size: int) -> None:
-    try:
-        model = on_meta(create_model(string, num_classes=10))
-    except ValueError as error:
-        pytest.skip(str(error))
+    model = on_meta(create_model(string, num_classes=10))
     image = torch.empty(2, 3, size, size, device="meta")
     quick, exported = record(model, image), record_exported(model, image)
     layers = layers_of(model)

@@ -29,6 +29,7 @@ from attnpool.spec import ModelSpec, PoolSpec, SpecError, parse
 if TYPE_CHECKING:
     from attnpool.jobs.convert import convert
     from attnpool.jobs.evaluate import evaluate
+    from attnpool.jobs.fit import fit
     from attnpool.jobs.predict import predict
     from attnpool.jobs.train import train
 
@@ -49,6 +50,7 @@ __all__ = [
     "convert",
     "create_model",
     "evaluate",
+    "fit",
     "fuse_",
     "insert_attention_",
     "load",
@@ -63,6 +65,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """The verbs of the command line as functions, imported when asked for: they bring Lightning."""
-    if name in ("convert", "evaluate", "predict", "train"):
+    if name in ("convert", "evaluate", "fit", "predict", "train"):
         return getattr(import_module(f"attnpool.jobs.{name}"), name)
     raise AttributeError(f"module 'attnpool' has no attribute {name!r}")

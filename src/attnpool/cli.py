@@ -8,7 +8,7 @@ import sys
 import warnings
 from argparse import ArgumentError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 import docstring_parser
 from jsonargparse import ActionConfigFile, ActionYesNo, ArgumentParser, DefaultHelpFormatter
@@ -19,6 +19,7 @@ from attnpool import __version__
 from attnpool.jobs.convert import convert
 from attnpool.jobs.demo import demo
 from attnpool.jobs.evaluate import evaluate
+from attnpool.jobs.fit import fit
 from attnpool.jobs.list import list_
 from attnpool.jobs.predict import predict
 from attnpool.jobs.profile import profile_
@@ -30,6 +31,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "evaluate": evaluate,
     "predict": predict,
     "profile": profile_,
+    "fit": fit,
     "convert": convert,
     "list": list_,
     "demo": demo,
@@ -104,16 +106,20 @@ def make_parser() -> ArgumentParser:
 
 
 def _command(function: Callable[..., Any]) -> ArgumentParser:
-    """The parser of one verb: `list[...]` arguments take several words, and booleans are --name / --no-name."""
+    """The parser of one verb: lists and tuples take several words, and booleans are --name / --no-name."""
     parser = _parser(description=_first_line(function))
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these arguments.")
     parameters = inspect.signature(function).parameters
     helps = {p.arg_name: p.description for p in docstring_parser.parse(inspect.getdoc(function) or "").params}
-    several = [name for name, p in parameters.items() if get_origin(p.annotation) is list]
+    several = {name: p for name, p in parameters.items() if get_origin(p.annotation) in (list, tuple)}
     switches = {name: p.default for name, p in parameters.items() if p.annotation is bool}
     parser.add_function_arguments(function, as_positional=True, fail_untyped=True, skip={*several, *switches})
-    for name in several:
-        parser.add_argument(name, nargs="+", type=str, help=helps[name])
+    for name, p in several.items():
+        of = get_args(p.annotation)[0]
+        if p.default is p.empty:
+            parser.add_argument(name, nargs="+", type=of, help=helps[name])
+        else:
+            parser.add_argument(f"--{name}", nargs="+", type=of, default=list(p.default), help=helps[name])
     for name, default in switches.items():
         parser.add_argument(f"--{name}", action=ActionYesNo(no_prefix="no_"), default=default, help=helps[name])
     return parser

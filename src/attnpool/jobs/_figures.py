@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from attnpool.accounting.memory import ITEMSIZE, lifetimes, live_bytes
+from attnpool.accounting.memory import ITEMSIZE, lifetimes, live_at, live_bytes
 from attnpool.accounting.profile import Profile
+from attnpool.accounting.search import Candidate
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, "Color Universal Design", 2008."""
@@ -67,18 +68,41 @@ def memory_figure(profiles: Sequence[Profile]) -> Figure:
     return figure
 
 
+def front_figure(found: Sequence[Candidate], front: Sequence[Candidate], ram: int) -> Figure:
+    """Operations over memory of all candidates, those of the front in the colour of their method, sized by weights."""
+    figure = Figure(figsize=(9, 6), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    axes.scatter([c.peak / 1e3 for c in found], [c.macs / 1e6 for c in found], 4, "#d0d0d0", label="all candidates")
+    methods = dict.fromkeys(c.spec.pool.method for c in front)
+    most = max(c.params for c in front)
+    for colour, marker, method in zip(COLOURS, "osD^v<>", methods, strict=False):
+        own = [c for c in front if c.spec.pool.method == method]
+        points = [c.peak / 1e3 for c in own], [c.macs / 1e6 for c in own], [10 + 70 * c.params / most for c in own]
+        label = f"{method}, on the front"
+        axes.scatter(*points, colour, marker=marker, label=label, edgecolors="white", linewidths=0.5)
+    axes.axvline(ram / 1e3, color="black", linestyle="--", label=f"budget, {ram / 1e3:g} kB")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("peak of activations, kB (int8)")
+    axes.set_ylabel("multiply-accumulates, millions")
+    axes.set_title("Networks that no other beats in memory, operations and weights (size of a point)", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
 def _memory_over_time(axes: Axes, profile: Profile) -> None:
     graph, itemsize = profile.graph, ITEMSIZE[profile.dtype]
     live = live_bytes(graph, itemsize)
     at, steps = live.index(max(live)), np.arange(len(live) + 1)
     base = np.zeros(len(live))
-    coloured = iter(COLOURS)
+    held = sorted(live_at(graph, at), key=lambda b: -graph.buffers[b].bytes(itemsize))
+    coloured = dict(zip(held, COLOURS, strict=False))
     for b, (first, last) in sorted(lifetimes(graph).items(), key=lambda item: item[1]):
         buffer, height = graph.buffers[b], np.zeros(len(live))
         height[first : last + 1] = graph.buffers[b].bytes(itemsize)
-        shown = first <= at <= last
-        colour = next(coloured, "#000000") if shown else ("#c8c8c8", "#dedede")[b % 2]
-        label = f"{buffer.layer} {shape_text(buffer.shape, profile.batch)}" if shown else None
+        colour = coloured.get(b, "#909090" if b in held else ("#c8c8c8", "#dedede")[b % 2])
+        label = f"{buffer.layer} {shape_text(buffer.shape, profile.batch)}" if b in coloured else None
         axes.stairs(base + height, steps, baseline=base, fill=True, color=colour, linewidth=0, label=label)
         base += height
     axes.plot(at + 0.5, live[at], "kv", markersize=7)
@@ -88,7 +112,8 @@ def _memory_over_time(axes: Axes, profile: Profile) -> None:
     axes.set_xlabel("operation, in the order they run")
     axes.set_xlim(0, len(live))
     axes.margins(y=0.12)
-    axes.legend(title="live at the peak", fontsize=8, loc="center right")
+    more = f" (the largest of {len(held)})" if len(held) > len(coloured) else ""
+    axes.legend(title=f"live at the peak{more}", fontsize=8, loc="center right")
 
 
 def shape_text(shape: Sequence[int], batch: int | None = None) -> str:

@@ -73,6 +73,7 @@ def train(
     placement: Literal["before", "after_first", "end"] | None = None,
     dropout: float = 0.0,
     attention: str = "",
+    query_blocks: int | None = None,
     optimizer: OptimizerName = "sgd",
     lr: float | None = None,
     momentum: float = 0.9,
@@ -107,6 +108,8 @@ def train(
         dropout: Probability of dropping a feature before the classifier.
         attention: Subspace attention (ULSAM) where after:BLOCK or replace:BLOCK says, with :GROUPS if not 4, separated
             by commas; e.g. after:blocks.4.1,replace:blocks.5.1.
+        query_blocks: Blocks of queries that attention takes one after the other when the network is used and profiled;
+            training itself takes the fused kernel, which gives the same.
         optimizer: Of the weights; sgd has momentum.
         lr: Peak learning rate; by default 0.02 for sgd, 0.001 for adam and adamw.
         momentum: Of sgd.
@@ -152,6 +155,7 @@ def train(
         width=width,
         dropout=dropout,
         attention=attention,
+        query_blocks=query_blocks,
         placement=placement,
         input_size=size,
     )
@@ -160,7 +164,7 @@ def train(
     folder = Path(output or f"runs/{architecture}")
     keeper = Keeper(folder, about)
     with seeded(seed):
-        model = build(spec)
+        model = build(replace(spec, query_blocks=None))
         check_size(model, size)
         trainer = make_trainer(
             accelerator,

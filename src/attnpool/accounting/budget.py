@@ -1,0 +1,72 @@
+"""A budget of memory and operations, and what of it a network keeps."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from attnpool.accounting.search import Candidate
+
+BYTES = {"": 1, "B": 1, "kB": 10**3, "KiB": 2**10, "MB": 10**6, "MiB": 2**20}
+NUMBERS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+STEP = 32
+"""Pixels between the sides of a range."""
+
+
+class BudgetError(ValueError):
+    """A budget that nothing fits."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Most bytes of activations and of weights, both in int8, and multiply-accumulates (None: any number)."""
+
+    ram: int
+    flash: int
+    macs: int | None = None
+
+    @classmethod
+    def parse(cls, ram: str, flash: str, macs: str | None) -> "Budget":
+        """The budget of e.g. "256kB", "1MB" and "60M".
+
+        Raises:
+            ValueError: naming what is no amount.
+        """
+        operations = None if macs is None else parse_amount("macs", macs, NUMBERS)
+        return cls(parse_amount("ram", ram, BYTES), parse_amount("flash", flash, BYTES), operations)
+
+    def holds(self, candidate: Candidate) -> bool:
+        """Whether it fits."""
+        return candidate.peak <= self.ram and self._holds_but_ram(candidate)
+
+    def explain(self, found: Sequence[Candidate]) -> str:
+        """The smallest change with which one of the candidates would fit; none of them does."""
+        if not found:
+            return f"flash has to hold the weights of a network, but all in the space have more than {self.flash:,} B"
+        within = [c for c in found if self._holds_but_ram(c)]
+        if not within:
+            least = min(found, key=lambda c: c.macs)
+            return f"macs has to be at least {least.macs:,}, those of {least.name}, but got {self.macs:,}"
+        least = min(within, key=lambda c: (c.peak, c.macs))
+        return f"ram has to be at least {least.peak:,} B, the peak of {least.name}, but got {self.ram:,} B"
+
+    def _holds_but_ram(self, candidate: Candidate) -> bool:
+        return candidate.params <= self.flash and (self.macs is None or candidate.macs <= self.macs)
+
+
+def parse_amount(name: str, text: str, units: dict[str, int]) -> int:
+    """The number of e.g. "256kB" or "1.5M"."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", text)
+    if match is None or match[2] not in units or float(match[1]) == 0:
+        known = ", ".join(filter(None, units))
+        raise ValueError(f"{name} has to be a positive number with nothing or {known} behind it, but got {text!r}")
+    return int(float(match[1]) * units[match[2]])
+
+
+def parse_sides(text: str) -> tuple[int, ...]:
+    """The sides of "96", "96,128" or "96..160"."""
+    match = re.fullmatch(r"([1-9][0-9]*)\.\.([1-9][0-9]*)", text)
+    if match is not None and int(match[1]) <= int(match[2]):
+        return tuple(range(int(match[1]), int(match[2]) + 1, STEP))
+    if re.fullmatch("[1-9][0-9]*(,[1-9][0-9]*)*", text) is None:
+        raise ValueError(f"input has to be sides in pixels, e.g. 96, 96,128 or 96..160, but got {text!r}")
+    return tuple(map(int, text.split(",")))

@@ -1,0 +1,255 @@
+"""`attnpool fit`: the networks that fit a memory budget, and the best of them trained."""
+
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from attnpool.accounting.budget import Budget, BudgetError, parse_sides
+from attnpool.accounting.profile import profile
+from attnpool.accounting.search import Candidate, Space, evaluate, pareto
+from attnpool.data.source import open_source
+from attnpool.jobs._figures import front_figure
+from attnpool.jobs._trainer import make_folder
+from attnpool.jobs.train import train
+from attnpool.models.build import build
+from attnpool.spec import ModelSpec
+
+CHECKED, SHOWN = 3, 15
+"""Networks whose costs are confirmed by `profile`; rows on the terminal."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` found; also in `fit.json` of the output folder.
+
+    Args:
+        budget: What had to be kept.
+        searched: Candidates in the space that can be built and are not above the flash; fitting: those that fit.
+        per_second: Candidates evaluated a second; None if all were known from an earlier run.
+        front: Those that fit and that no other one beats in memory, operations and capacity, the most capacity first.
+        confirmed: How many of the front were built and confirmed by `profile`, to the byte.
+        output: Folder of `fit.json`, `candidates.jsonl` and `front.png`.
+        trained: Results of the networks that were trained, the best validation accuracy first.
+    """
+
+    budget: Budget
+    searched: int
+    fitting: int
+    per_second: float | None
+    front: list[Candidate]
+    confirmed: int
+    output: str
+    trained: list[dict[str, Any]] = field(default_factory=list)
+
+    def __rich__(self) -> Group:
+        title = (
+            f"{len(self.front)} of the {self.fitting:,} that fit ({self.searched:,} candidates): no other beats them"
+        )
+        table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("network", overflow="fold")
+        for name in ("width", "input", "blocks", "peak, B", "weights, B", "MACs"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for c in self.front[:SHOWN]:
+            about = (escape(str(c.spec)), f"{c.spec.width:g}", c.image, str(c.spec.query_blocks or "-"))
+            table.add_row(*about, f"{c.peak:,}", f"{c.params:,}", f"{c.macs:,}")
+        rest = f", with the other {len(self.front) - SHOWN}" if len(self.front) > SHOWN else ""
+        text = (
+            f"{self.confirmed} confirmed by profile, to the byte. In {escape(self.output)}: fit.json{rest}; front.png"
+        )
+        return Group(table, text, *([self._trained()] if self.trained else []))
+
+    def _trained(self) -> Table:
+        table = Table(title="Trained, the best first", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("network", overflow="fold")
+        for name in ("width", "input", "validation", "test"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in self.trained:
+            accuracy = (f"{row['val_accuracy']:.2%}", f"{row['test_accuracy']:.2%}")
+            table.add_row(escape(row["architecture"]), f"{row['settings'].get('width', 1):g}", row["input"], *accuracy)
+        return table
+
+
+def fit(
+    *,
+    ram: str = "256kB",
+    flash: str = "1MB",
+    macs: str | None = None,
+    input: str = "96..160",
+    data: str | None = None,
+    in_channels: int = 3,
+    num_classes: int = 10,
+    backbones: tuple[str, ...] = ("mobilenet", "mobilenetv1"),
+    widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0),
+    methods: tuple[str, ...] = ("skip", "maxp", "nlp_headfix2"),
+    strides: tuple[str, ...] = (),
+    patches: tuple[int, ...] = (1, 4),
+    placements: tuple[str, ...] = ("before",),
+    query_blocks: tuple[int, ...] = (8,),
+    train_top: int = 0,
+    epochs: int = 10,
+    output: str = "runs/fit",
+    limit: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> FitResult:
+    """Search networks that fit a budget of memory and operations, exactly, and train the best.
+
+    Peak, weights (both in int8) and operations are counted as `attnpool profile` does. The output folder gets
+    `candidates.jsonl` (all that were evaluated: the same command goes on from there, also with another budget),
+    `fit.json` and `front.png`.
+
+    Args:
+        ram: Most memory for activations: the `peak` of int8, e.g. 256kB (1,000 bytes) or 256KiB (1,024).
+        flash: Most memory for weights, one byte each, e.g. 1MB.
+        macs: Most multiply-accumulates, e.g. 60M; by default any number.
+        input: Sides of the image in pixels: 96, 96,128 or 96..160, which goes in steps of 32.
+        data: Data source: its channels and classes, and what `train_top` trains on.
+        in_channels: Channels of the image, without data.
+        num_classes: Outputs, without data.
+        backbones: Tokens of the grammar.
+        widths: Factors on all channel numbers.
+        methods: POOL tokens.
+        strides: Stride strings; by default all that shrink as much as the backbone itself, and nowhere later.
+        patches: Largest patch of a network's pools, in pixels; above 1 the windows are not normalised.
+        placements: Where a pool stands in a stage: before, after_first, end.
+        query_blocks: Blocks of queries that attention takes one after the other.
+        train_top: How many to train, those of the most capacity.
+        epochs: Of that training.
+        output: Folder for the results.
+        limit: Most networks to build, taken at random; by default all.
+        seed: Of the order in which networks are evaluated, and of training.
+        progress: Show a progress bar.
+
+    Raises:
+        BudgetError: if nothing fits, with the smallest that would.
+        ValueError: for an argument that breaks its rule.
+        KeyboardInterrupt: on Ctrl-C; the message says how to go on.
+    """
+    if data is None and train_top:
+        raise ValueError(f"data has to be given to train on, with train_top={train_top}")
+    source = None if data is None else open_source(data)
+    budget = Budget.parse(ram, flash, macs)
+    space = Space(
+        backbones=tuple(backbones),
+        widths=tuple(widths),
+        strides=tuple(strides),
+        methods=tuple(methods),
+        patches=tuple(patches),
+        placements=tuple(placements),
+        query_blocks=tuple(query_blocks),
+        sides=parse_sides(input),
+        in_channels=source.channels if source else in_channels,
+        num_classes=len(source.classes) if source else num_classes,
+    )
+    networks = space.networks()
+    random.Random(seed).shuffle(networks)
+    folder = make_folder(output)
+    found, per_second = _search(space, networks[:limit], budget, folder / "candidates.jsonl", progress)
+    front = pareto(c for c in found if budget.holds(c))
+    if not front:
+        raise BudgetError(budget.explain(found))
+    chosen = {round(i * (len(front) - 1) / (CHECKED - 1)) for i in range(CHECKED)}
+    for i in chosen:
+        confirm(front[i])
+    fitting = sum(map(budget.holds, found))
+    result = FitResult(budget, len(found), fitting, per_second, front, len(chosen), str(folder))
+    front_figure(found, front, budget.ram).savefig(folder / "front.png")
+    _write(result, space, folder)
+    if train_top and data is not None:
+        trained = [_train(c, folder, data, epochs, seed, progress) for c in front[:train_top]]
+        result = replace(result, trained=sorted(trained, key=lambda row: -row["val_accuracy"]))
+        _write(result, space, folder)
+    return result
+
+
+def _search(
+    space: Space, networks: Sequence[ModelSpec], budget: Budget, file: Path, progress: bool
+) -> tuple[list[Candidate], float | None]:
+    """All candidates that are not above the flash, and how many were evaluated a second after the first network."""
+    known = {c.spec: c for c in _read(file)}
+    found: list[Candidate] = []
+    done: list[tuple[int, float]] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not progress) as bar, file.open("a") as stream:
+        task = bar.add_task("networks", total=len(networks))
+        try:
+            for network in networks:
+                settings = space.settings(network)
+                if missing := [spec for spec in settings if spec not in known]:
+                    begun = time.perf_counter()
+                    new = {c.spec: c for c in evaluate(network, missing, budget.flash)}
+                    done.append((len(new), time.perf_counter() - begun))
+                    stream.writelines(json.dumps(c.to_dict()) + "\n" for c in new.values())
+                    stream.flush()
+                    known.update(new)
+                found += [known[spec] for spec in settings if spec in known and known[spec].params <= budget.flash]
+                bar.update(task, advance=1, description=f"networks ({sum(map(budget.holds, found)):,} fit)")
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"stopped; the same command goes on from the {len(known):,} in {file}") from None
+    count, seconds = map(sum, zip(*done[1:], strict=True)) if done[1:] else (0, 1)
+    return found, count / seconds if count else None
+
+
+def _read(file: Path) -> list[Candidate]:
+    """The candidates of an earlier run; a line that was cut off is none, and goes."""
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    if lines and not lines[-1].endswith("\n"):
+        del lines[-1]
+        file.write_text("".join(lines))
+    try:
+        return [Candidate.from_dict(json.loads(line)) for line in lines]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"output has to be a new folder or one of fit, but {file} holds something else") from error
+
+
+def confirm(candidate: Candidate) -> None:
+    """Build it with weights, profile it, and compare.
+
+    Raises:
+        RuntimeError: if a figure differs.
+    """
+    spec = candidate.spec
+    image = (spec.in_channels, *(spec.input_size or ()))
+    real = profile(build(spec), image, dtype="int8", latency=False, training=False)
+    if (real.memory.peak, real.params, real.macs) != (candidate.peak, candidate.params, candidate.macs):
+        raise RuntimeError(f"search and profile have to agree, but not on {candidate.name}: {candidate}, {real.memory}")
+
+
+def _train(candidate: Candidate, folder: Path, data: str, epochs: int, seed: int, progress: bool) -> dict[str, Any]:
+    """Train it, if an earlier run did not, and tell what came of it."""
+    spec = candidate.spec
+    side = (spec.input_size or (0, 0))[0]
+    output = folder / "trained" / f"{spec}-width{spec.width:g}-{side}-epochs{epochs}-seed{seed}"
+    if not (output / "results.json").exists():
+        train(
+            str(spec),
+            output=str(output),
+            data=data,
+            epochs=epochs,
+            image_size=side,
+            width=spec.width,
+            placement=spec.placement,  # type: ignore[arg-type]
+            query_blocks=spec.query_blocks,
+            seed=seed,
+            overwrite=True,
+            progress=progress,
+        )
+    result = json.loads((output / "results.json").read_text())
+    measured = {key: result[key] for key in ("val_accuracy", "test_accuracy")}
+    return {**candidate.to_dict(), "input": candidate.image, "checkpoint": str(output), **measured}
+
+
+def _write(result: FitResult, space: Space, folder: Path) -> None:
+    front = [c.to_dict() for c in result.front]
+    values = {**vars(result), "budget": asdict(result.budget), "space": asdict(space), "front": front}
+    (folder / "fit.json").write_text(json.dumps(values, indent=2) + "\n")
