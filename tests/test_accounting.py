@@ -130,13 +130,13 @@ def tiny(blocks: int | None = None) -> nn.Sequential:
 
 def test_the_score_matrix_is_at_the_peak_unless_in_blocks() -> None:
     """Whole, the figure is that of the trial: 1,363,968 bytes, within 1 % of what the runtime took."""
-    whole, blocks = (count(tiny(n), (3, 96, 96), dtype="int8") for n in (None, 8))
+    whole, blocks = (count(tiny(n), (3, 96, 96), dtype="int8") for n in (None, 16))
     assert whole.memory.peak == 1_363_968
     assert [b.shape[-2:] for b in whole.live[:2]] == [(576, 576)] * 2
     assert whole.peak_layer == blocks.peak_layer == "3.attend.attention"
     assert blocks.memory.peak < whole.memory.peak / 10
     assert max(b.shape[-2:] for b in blocks.live) == (576, 48)  # queries, keys and values
-    assert {b.shape for b in blocks.live[:2]} == {(1, 72, 576)}
+    assert {b.shape[-2:] for b in blocks.live[:2]} == {(72, 576)}
     assert whole.memory.in_out == blocks.memory.in_out  # the usual convention does not see it
     assert whole.macs == blocks.macs
 
@@ -144,7 +144,7 @@ def test_the_score_matrix_is_at_the_peak_unless_in_blocks() -> None:
 @pytest.mark.parametrize("string", ["mobilenet_v2-nlp_headfix2-1222121", "mobilenet_v2-nlp_headfix2_kv2-1222121"])
 def test_the_score_matrix_of_a_network(string: str) -> None:
     spec = count(create_model(string), (3, 64, 64))
-    blocks = count(create_model(string, query_blocks=32), (3, 64, 64))
+    blocks = count(create_model(string, query_blocks=64), (3, 64, 64))
     assert "attention" in spec.peak_layer
     assert "attention" not in blocks.peak_layer
     assert blocks.memory.peak < spec.memory.peak

@@ -39,7 +39,7 @@ class ModelSpec:
         input_size: (height, width) that the network is meant for, in pixels; None: any.
         attention: Where subspace attention (`ULSAM`) stands: after:BLOCK or replace:BLOCK, with :GROUPS if not 4,
             separated by commas; BLOCK is a path in the network, e.g. "after:blocks.4.1,replace:blocks.5.1:8".
-        query_blocks: Blocks of queries that self-attentive pools take one after the other; None: a fused kernel.
+        query_blocks: Blocks in which self-attentive pools take the queries of all heads in turn; None: a fused kernel.
 
     Raises:
         SpecError: where a value breaks its rule.
@@ -62,6 +62,9 @@ class ModelSpec:
     query_blocks: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("patch_sizes", "input_size"):
+            if isinstance(getattr(self, name), list):  # as JSON and YAML have them
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         self._check_strides()
         self._check_settings()
         cancels = self.patch_sizes is not None and any(

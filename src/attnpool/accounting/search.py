@@ -55,6 +55,8 @@ class Space:
     def networks(self) -> list[ModelSpec]:
         """Every network, its image size and blocks of queries left open."""
         found: dict[ModelSpec, None] = {}
+        if not any(self._strides(backbone) for backbone in self.backbones):
+            raise ValueError(f"strides has to fit a backbone of {self.backbones}, but got {self.strides}")
         for backbone, method in product(self.backbones, self.methods):
             for strides, patch in product(self._strides(backbone), self.patches):
                 token = _with_patches(method, strides, patch)
@@ -108,8 +110,9 @@ class Candidate:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Candidate":
         """What `to_dict` made."""
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in values["settings"].items()}
-        return cls(parse(values["architecture"], **settings), values["peak"], values["params"], values["macs"])
+        return cls(
+            parse(values["architecture"], **values["settings"]), values["peak"], values["params"], values["macs"]
+        )
 
 
 def describe(spec: ModelSpec) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def fit(
     strides: tuple[str, ...] = (),
     patches: tuple[int, ...] = (1, 4),
     placements: tuple[str, ...] = ("before",),
-    query_blocks: tuple[int, ...] = (8,),
+    query_blocks: tuple[int, ...] = (16,),
     train_top: int = 0,
     epochs: int = 10,
     output: str = "runs/fit",

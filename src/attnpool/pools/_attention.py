@@ -20,9 +20,9 @@ class SelfAttention(nn.Module):
     Args:
         dim: Channels d of a token, a multiple of `num_heads`.
         num_heads: Heads h.
-        query_blocks: None, or the number of blocks of queries that are taken one after the other, head by head, in
-            explicit products and soft-max, with N / query_blocks * N scores at a time: for export, or a device
-            without fused kernels. For the gradient a block's scores are made again.
+        query_blocks: None, or in how many blocks the h * N queries of all heads are taken, one after the other, in
+            explicit products and soft-max, with h * N / query_blocks * N scores at a time: for export and accounting,
+            or a device without fused kernels. For the gradient a block's scores are made again.
 
     Shape:
         (B, N, d), and (B, M, d) to attend to if that is not the same, to (B, N, d).
@@ -69,19 +69,20 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _in_blocks(q: Tensor, k: Tensor, v: Tensor, blocks: int) -> Tensor:
-    """The same, one head after the other, and of each some queries after the others."""
+    """The same in at least so many blocks of queries: some heads after the others, or some queries of each head."""
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(dim=-1) @ v  # of (B, N / blocks, M) scores
+        return (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(dim=-1) @ v
 
     saves = torch.is_grad_enabled()
     saves = saves and not (torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active())
-    heads = []
-    for head in zip(q.unbind(1), k.unbind(1), v.unbind(1), strict=True):  # each (B, N or M, d / h)
-        parts, rest = head[0].split(-(-q.shape[2] // blocks), dim=1), head[1:]
+    heads, rows = max(1, q.shape[1] // blocks), -(-q.shape[2] // -(-blocks // q.shape[1]))  # of a block
+    made = []
+    for queries, *rest in zip(*(t.split(heads, dim=1) for t in (q, k, v)), strict=True):
+        parts = queries.split(rows, dim=2)  # each (B, heads, rows, d / h)
         if saves:
             done = [checkpoint(attend, part, *rest, use_reentrant=False, preserve_rng_state=False) for part in parts]
         else:
             done = [attend(part, *rest) for part in parts]
-        heads.append(torch.cat(done, dim=1))
-    return torch.stack(heads, dim=1)
+        made.append(torch.cat(done, dim=2))
+    return torch.cat(made, dim=1)

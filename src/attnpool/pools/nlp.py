@@ -46,7 +46,7 @@ class SelfAttentivePool2d(WeightedPool2d):
         num_heads: Attention heads h.
         embed_ratio: Width of a token relative to the input: d = h * max(1, round(embed_ratio * C / h)).
         kv_stride: Rows and columns of patches that are attended to as one, as in PVT (`CoarserGrid`); 1: the paper.
-        query_blocks: Blocks of queries attended from in turn, in explicit products; None: a fused kernel, no scores.
+        query_blocks: Blocks in which the queries of all heads attend in turn; None: a fused kernel, no scores stored.
         normalize: Whether the weights of a window are divided by their sum (false: the published `nowin`).
         position: "learned" tables, or "none" (ablation `nlpnope`).
         sigmoid: Whether a sigmoid bounds the weight (false: `nlpnosigmoid`).
