@@ -44,5 +44,5 @@ def fit_(model: Any, trainer: pl.Trainer, keeper: Keeper, loaders: Loaders, reci
     """
     started = time.perf_counter()
     with stopping_cleanly(trainer, keeper.kept):
-        trainer.fit(Classifier(model, model.spec.num_classes, recipe), loaders.train, loaders.val)
+        trainer.fit(Classifier(model.train(), model.spec.num_classes, recipe), loaders.train, loaders.val)
     return time.perf_counter() - started

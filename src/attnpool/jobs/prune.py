@@ -148,7 +148,7 @@ def prune(
     arguments = dict(locals())
     if finetune_epochs < 0:
         raise ValueError(f"finetune_epochs has to be at least 0, but got {finetune_epochs}")
-    recipe = Recipe(optimizer, lr)
+    recipe = Recipe(optimizer, lr, warmup_epochs=0.0)  # the weights are not new
     model: Any = load(checkpoint)
     about: Description = model.description
     folder = _output(Path(checkpoint), output)
@@ -238,7 +238,8 @@ def _layers(model: nn.Module, input_size: tuple[int, int]) -> list[tuple[str, in
 
     net = copy.deepcopy(model).eval()
     for path, module in net.named_modules():
-        if has_channels(module) or isinstance(module, DynamicConv2d) or not list(module.children()):
+        single = not list(module.children()) and not isinstance(module, nn.Identity)
+        if single or has_channels(module) or isinstance(module, DynamicConv2d):
             module.register_forward_hook(hook(path))
     with torch.no_grad():
         net(blank_image(net, input_size))

@@ -42,7 +42,7 @@ class KernelAttention(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
             z = widened(x).mean((2, 3))  # (B, C)
             z = F.linear(z, widened(self.fc1.weight).flatten(1)).relu()
             z = F.linear(z, widened(self.fc2.weight).flatten(1), widened(self.bias))  # (B, K)

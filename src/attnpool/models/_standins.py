@@ -10,6 +10,7 @@ from attnpool.layers.ulsam import ULSAM
 from attnpool.models.channels import has_channels
 from attnpool.pools._deformable import DeformableConv2d
 from attnpool.pools._patches import CoarserGrid, PatchAttention
+from attnpool.pools.gaussian_pool import GaussianPool2d
 from attnpool.pools.nlp import SelfAttentivePool2d
 from attnpool.pools.rnnpool import RNNPool2d
 
@@ -32,6 +33,10 @@ def traceable(net: nn.Module) -> nn.Module:
     for module in list(net.modules()):
         if has_channels(module) or isinstance(module, _Read):
             _mark_(module)
+        if isinstance(module, SelfAttentivePool2d):
+            module.offset = None  # it moves weights over the map, not between channels
+        if isinstance(module, GaussianPool2d):
+            _use_spread_(module)
     return net
 
 
@@ -45,14 +50,17 @@ def _standin(module: Any) -> nn.Module:
         return nn.BatchNorm2d(module.channels)
     if isinstance(module, RNNPool2d):
         return _Read(module)
-    if isinstance(module, SelfAttentivePool2d):
-        module.offset = None  # it moves weights over the map, not between channels
     return module
 
 
 def _mark_(module: Any) -> None:
     module.register_module(MARKER, nn.BatchNorm2d(module.channels).eval())
     module.register_forward_pre_hook(lambda layer, inputs: (layer.marker(inputs[0]),))
+
+
+def _use_spread_(pool: GaussianPool2d) -> None:
+    """Also outside training, where the spread is not made: it is made of what the mean is made of."""
+    pool.to_mean.register_forward_hook(lambda _, inputs, mean: mean + pool.to_sigma(inputs[0]))
 
 
 def _plain_conv(conv: Any) -> nn.Module:

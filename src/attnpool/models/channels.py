@@ -45,11 +45,19 @@ def numbers_of(module: Any) -> tuple[int, ...]:
     return (module.channels,) if has_channels(module) else ()
 
 
+def width_of(module: nn.Module, side: str) -> int:
+    """Channels that a module reads (side "in"), or that it writes or passes on."""
+    numbers = numbers_of(module)
+    if isinstance(module, PositionTable):
+        return sum(numbers)
+    return numbers[0] if side == "in" or len(numbers) == 1 else numbers[1]
+
+
 def read_channels(net: nn.Module, unpruned: nn.Module) -> Channels:
     """The numbers of the modules of `net` that differ from those at the same path of `unpruned`, sorted by path."""
     before = {path: numbers_of(module) for path, module in unpruned.named_modules()}
     now = {path: numbers_of(module) for path, module in net.named_modules()}
-    return tuple((path, *now[path]) for path in sorted(now) if now[path] != before[path])
+    return tuple((path, *now[path]) for path in sorted(now) if now[path] and now[path] != before[path])
 
 
 def resize_(net: nn.Module, channels: Channels) -> None:
@@ -71,16 +79,17 @@ def resize_(net: nn.Module, channels: Channels) -> None:
             keep_(modules[path], *_first(has, numbers))
         except ValueError as error:
             raise SpecError(f"channels of {path!r} cannot be {tuple(numbers)}: {error}") from None
+        if numbers_of(modules[path]) != tuple(numbers):
+            raise SpecError(f"channels of {path!r} cannot be {tuple(numbers)}: they do not go into groups of {has}")
 
 
-def _first(has: Sequence[int], numbers: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The first inputs and outputs; of a convolution whose groups stay, the first of each group."""
+def _first(has: Sequence[int], numbers: Sequence[int]) -> list[list[int]]:
+    """The first inputs and outputs; of a convolution, the first of each of its first groups."""
     if len(has) == 1:
-        return list(range(numbers[0])), list(range(numbers[0]))
-    groups = numbers[2] if len(has) == 3 and numbers[2] == has[2] else 1
+        return [list(range(numbers[0]))] * 2
+    groups, before = (numbers[2], has[2]) if len(has) == 3 else (1, 1)
     sides = zip(has[:2], numbers[:2], strict=True)
-    inputs, outputs = ([g * (n // groups) + i for g in range(groups) for i in range(k // groups)] for n, k in sides)
-    return inputs, outputs
+    return [[g * (n // before) + i for g in range(groups) for i in range(k // groups)] for n, k in sides]
 
 
 def keep_(module: nn.Module, inputs: Sequence[int], outputs: Sequence[int]) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from attnpool.layers.dynamic_conv import DynamicConv2d
 from attnpool.layers.ulsam import ULSAM
 from attnpool.models._standins import MARKER, traceable
-from attnpool.models.channels import numbers_of
+from attnpool.models.channels import numbers_of, width_of
 from attnpool.models.sites import blank_image
 from attnpool.pools._attention import SelfAttention
 from attnpool.pools._deformable import DeformableConv2d
@@ -47,7 +47,7 @@ class Coupling:
     Args:
         size: How many there are.
         members: Whose channels they are.
-        blocks: Equal blocks of them, each of which has to lose as many: for groups of convolutions, heads, subspaces.
+        blocks: Equal blocks of them, each of which has to lose as many: heads, subspaces, groups of convolutions.
         fixed: Why they have to stay; empty if they may go.
         given: Whether they are outputs of the network.
     """
@@ -108,7 +108,9 @@ def _coupling(modules: Modules, graph: Any, group: Any, paths: dict[Any, str]) -
         side = "both" if reads and writes else "in" if reads else "out"
         path = paths.get(target, "a parameter")
         found = list(_members(modules, path, side, tuple(item.idxs), tuple(item.root_idxs)))
-        obstacles += [f"{m.path} has other channels" for m in found if max(m.indices) >= _width(modules, m)]
+        obstacles += [
+            f"{m.path} has other channels" for m in found if max(m.indices) >= width_of(modules[m.path], m.side)
+        ]
         if not found and (side != "in" or path in modules):  # or else only the stand-in reads them
             obstacles.append(f"{path} has to keep its channels")
         here = _blocks(modules, path)
@@ -151,23 +153,17 @@ def _parts(module: nn.Module, side: str) -> Iterator[tuple[str, str]]:
         yield "offset", "in"
 
 
-def _width(modules: Modules, member: Member) -> int:
-    """Channels of a member's module on its side."""
-    numbers = numbers_of(modules[member.path])
-    if isinstance(modules[member.path], PositionTable):
-        return sum(numbers)
-    return numbers[1 if member.side == "out" else 0]
-
-
 def _blocks(modules: Modules, path: str) -> int:
-    """Equal blocks of channels that have to stay equal: heads, subspaces, groups of a convolution but depthwise."""
+    """Equal blocks of channels that have to stay equal: heads, subspaces, tables, groups of a convolution."""
     module: Any = modules.get(path)
     attention = _attention(modules, path)
     if attention is not None:
         return attention.num_heads
     if isinstance(module, ULSAM):
         return module.groups
-    grouped = isinstance(module, nn.Conv2d | DynamicConv2d) and module.groups < module.out_channels
+    if isinstance(module, PositionTable):
+        return 2 if len(set(numbers_of(module))) == 1 else 1
+    grouped = isinstance(module, nn.Conv2d | DynamicConv2d) and module.groups < module.out_channels  # not depthwise
     return module.groups if grouped else 1
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnpool.models.channels import numbers_of
+from attnpool.models.channels import width_of
 from attnpool.models.couplings import Coupling, find_couplings
 from attnpool.models.removal import check_removal, without
 
@@ -34,7 +34,7 @@ def prune_channels(
     input_size: tuple[int, int] | None = None,
     where: Callable[[str], bool] | None = None,
 ) -> Pruned:
-    """A network without the part `ratio` of its channels that weighs least; `model` stays as it is.
+    """A network without the part `ratio` of its channels that weighs least; `model` stays.
 
     Channels that residual sums, norms or pools tie together go together. A channel's weight is the energy of all
     weights that write, scale or read it, relative to the layer's mean. Heads, groups and subspaces lose the same
@@ -90,13 +90,12 @@ def _lightest(coupling: Coupling, modules: dict[str, nn.Module], count: int) -> 
 @torch.no_grad()
 def _energy(module: Any, side: str) -> Tensor | None:
     """Sum of squares of the weights of each channel; None where a module only passes its channels on."""
-    numbers = numbers_of(module)
-    if "weight" not in module._parameters or module.weight is None:
+    if module._parameters.get("weight") is None:
         return None
     square = module.weight.square()
     if side != "in":
         square = square.reshape(len(square), -1).sum(1)
-        return square.unflatten(0, (-1, numbers[-1 if len(numbers) < 3 else 1])).sum(0)  # kernels one after the other
-    groups = numbers[2] if len(numbers) == 3 else 1
-    square = square.flatten(2).sum(2) if square.ndim > 2 else square  # (K * out, in / groups)
-    return square.unflatten(0, (-1, groups, numbers[1] // groups)).sum((0, 2)).flatten()
+        return square.unflatten(0, (-1, width_of(module, side))).sum(0)  # kernels one after the other
+    groups = getattr(module, "groups", 1)
+    square = square.reshape(*square.shape[:2], -1).sum(2)  # (K * out, in / groups)
+    return square.unflatten(0, (-1, groups, width_of(module, "out") // groups)).sum((0, 2)).flatten()

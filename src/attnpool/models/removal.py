@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from attnpool.models.build import build
-from attnpool.models.channels import keep_, numbers_of, record_channels
+from attnpool.models.channels import keep_, numbers_of, record_channels, width_of
 from attnpool.models.couplings import Coupling, Member
 from attnpool.models.sites import blank_image
 from attnpool.pools._attention import SelfAttention
@@ -24,7 +24,7 @@ TOLERANCE = 0.01
 
 @torch.no_grad()
 def without(model: Any, removal: Removal) -> Any:
-    """The network of the model's spec without some channels, in eval mode; `model` stays as it is.
+    """The network of the model's spec without some channels, on the CPU in eval mode; `model` stays.
 
     Raises:
         ValueError: if the channels that stay do not fit together.
@@ -57,16 +57,11 @@ def _going(member: Member, channels: Sequence[int]) -> list[int]:
 
 def _keep_all_but_(module: Any, inputs: set[int], outputs: set[int]) -> None:
     numbers = numbers_of(module)
-    if isinstance(module, PositionTable):
-        columns, rows = numbers
-        keep_(
-            module, *([i for i in range(n) if i + first not in outputs] for n, first in ((columns, 0), (rows, columns)))
-        )
-        return
+    if isinstance(module, PositionTable):  # a table for columns, then one for rows
+        inputs, outputs = outputs, {i - numbers[0] for i in outputs}
     widths = numbers[:2] if len(numbers) > 1 else numbers * 2
-    keep_(
-        module, *([i for i in range(n) if i not in going] for n, going in zip(widths, (inputs, outputs), strict=True))
-    )
+    keep = [[i for i in range(n) if i not in going] for n, going in zip(widths, (inputs, outputs), strict=True)]
+    keep_(module, *keep)
 
 
 def _rescale_(new: SelfAttention, old: SelfAttention) -> None:
@@ -80,23 +75,33 @@ def _rescale_(new: SelfAttention, old: SelfAttention) -> None:
 def check_removal(model: Any, removal: Removal, input_size: tuple[int, int]) -> None:
     """Refuse a removal that does more than to remove: where channels carry nothing, the outputs have to stay.
 
-    On a copy in double precision, everything that writes the channels is set to zero. Batch norms take the statistics
-    of the batch, which keeps the other channels alive; layer norms, which mix channels, are left out.
+    On a copy in double precision, everything that writes the channels is set to zero, and what was all zeros is not.
+    Batch norms take the statistics of the batch, which keeps the other channels alive; layer norms, which mix channels,
+    are left out.
 
     Raises:
-        ValueError: if the outputs change: a layer mixes channels in a way that was not seen.
+        ValueError: if the outputs change: a layer mixes channels in a way that was not seen; or if training fails.
     """
-    silent = copy.deepcopy(model).double().eval()
+    silent = copy.deepcopy(model).cpu().double().eval()
+    draws = torch.Generator().manual_seed(0)
+    for parameter in silent.parameters():
+        if not parameter.any():  # e.g. the last norm of a residual block that is not trained yet
+            parameter.normal_(generator=draws)
     for coupling, channels in removal:
         for member in coupling.members:
             if member.side != "in":
                 _silence_(silent.get_submodule(member.path), _going(member, channels))
     pruned = without(silent, removal).double()
     size = blank_image(model, input_size).shape[1:]
-    x = torch.randn(2, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.randn(2, *size, generator=draws, dtype=torch.float64)
     outputs = [_live_(net)(x) for net in (silent, pruned)]
-    if (outputs[0] - outputs[1]).abs().max() > TOLERANCE * outputs[0].std():
+    if not (outputs[0] - outputs[1]).abs().max() <= TOLERANCE * outputs[0].std():
         raise ValueError(f"{model.spec} cannot be pruned: a layer of it mixes channels in a way that was not seen")
+    try:
+        with torch.random.fork_rng(devices=()):
+            pruned.train()(x)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{model.spec} cannot be pruned: it fails in training: {error}") from error
 
 
 def _silence_(module: Any, channels: list[int]) -> None:
@@ -107,8 +112,7 @@ def _silence_(module: Any, channels: list[int]) -> None:
         module.col.copy_(table[:, : module.col.shape[1]])
         module.row.copy_(table[:, module.col.shape[1] :])
         return
-    numbers = numbers_of(module)
-    outputs = numbers[1] if len(numbers) > 1 else numbers[0]
+    outputs = width_of(module, "out")
     for name in ("weight", "bias"):
         parameter = module._parameters.get(name)
         if parameter is not None:  # of dynamic convolutions, one kernel after the other
