@@ -355,8 +355,10 @@ def run(checkpoint: Path, output: Path | None, **options: Any) -> PruneResult:
 
 def test_a_checkpoint_is_pruned_trained_on_and_taken_by_every_command(checkpoint: Path, tmp_path: Path) -> None:
     kept = {file.name: file.read_bytes() for file in checkpoint.iterdir() if file.is_file()}
-    output = tmp_path / "pruned"
+    output, state = tmp_path / "pruned", torch.get_rng_state()
     result = run(checkpoint, output, finetune_epochs=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.are_deterministic_algorithms_enabled()
     assert result.finetuned is not None
     assert result.before.accuracy == read_description(checkpoint).metrics["test_accuracy"]
     assert result.finetuned.accuracy > result.pruned.accuracy + 0.1

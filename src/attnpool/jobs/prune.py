@@ -27,6 +27,9 @@ from attnpool.models.prune import prune_channels
 from attnpool.models.sites import blank_image
 from attnpool.pools._attention import SelfAttention
 
+WARMUP = 0.2
+"""Part of the fine-tuning in which the learning rate rises: a network that has just lost channels is easily upset."""
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -148,11 +151,12 @@ def prune(
     arguments = dict(locals())
     if finetune_epochs < 0:
         raise ValueError(f"finetune_epochs has to be at least 0, but got {finetune_epochs}")
-    recipe = Recipe(optimizer, lr, warmup_epochs=0.0)  # the weights are not new
+    recipe = Recipe(optimizer, lr, warmup_epochs=WARMUP * finetune_epochs)
     model: Any = load(checkpoint)
     about: Description = model.description
     folder = _output(Path(checkpoint), output)
     refuse_overwriting(folder, overwrite)
+    seed = about.training.get("seed", 0) if seed is None else seed
     source = source_of(checkpoint, about, data)
     preprocessing = Preprocessing.from_dict(about.preprocessing)
     size = preprocessing.image_size
@@ -162,7 +166,7 @@ def prune(
         batch_size=batch_size,
         val_fraction=about.training.get("val_fraction", 0.1),
         augment=augment,
-        seed=about.training.get("seed", 0) if seed is None else seed,
+        seed=seed,
         workers=workers,
     )
     early = early_layers(model, size) if where == "early" else None
@@ -173,12 +177,12 @@ def prune(
     done = {"ratio": ratio, "where": where, "round_to": round_to, "checkpoint": str(checkpoint)}
     training = {**about.training, "data": source.name, "pruned": done}
     keeper = Keeper(folder, replace(about, spec=found.net.spec, metrics={}, training=training))
-    fitter = make_fitter(keeper, recipe, finetune_epochs, accelerator, progress)
     claim(folder, arguments)
     pruned = _conclude(found.net, keeper.description, folder, loaders.test, accelerator)
     finetuned, seconds = None, 0.0
     if finetune_epochs:
-        with seeded(arguments["seed"] or 0):
+        with seeded(seed):
+            fitter = make_fitter(keeper, recipe, finetune_epochs, accelerator, progress)
             seconds = fit_(found.net, fitter, keeper, loaders, recipe)
         best: Any = load(folder)
         finetuned = _conclude(best, best.description, folder, loaders.test, accelerator)
@@ -199,9 +203,8 @@ def _output(checkpoint: Path, output: str | None) -> Path:
 
 
 def _measure(model: Any, batches: Batches, size: tuple[int, int], accelerator: str) -> Figures:
-    report = run_test(
-        copy.deepcopy(model), batches, accelerator
-    )  # a trainer may move it, and changes its memory format
+    tested = copy.deepcopy(model)  # a trainer moves it, and changes its memory format
+    report = run_test(tested, batches, accelerator)
     return Figures(report.top1, report.loss, **_figures(model, size))
 
 

@@ -26,6 +26,7 @@ class Pruned:
     left: dict[str, str] = field(default_factory=dict)
 
 
+@torch.random.fork_rng(devices=())
 def prune_channels(
     model: Any,
     ratio: float = 0.5,
