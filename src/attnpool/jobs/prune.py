@@ -27,7 +27,7 @@ from attnpool.models.prune import prune_channels
 from attnpool.models.sites import blank_image
 from attnpool.pools._attention import SelfAttention
 
-WARMUP = 0.2
+WARMUP = 1 / 3
 """Part of the fine-tuning in which the learning rate rises: a network that has just lost channels is easily upset."""
 
 
@@ -84,15 +84,14 @@ class PruneResult:
             columns["fine-tuned"] = self.finetuned
         title = escape(f"{self.checkpoint} without {self.ratio:.0%} of its channels ({self.where})")
         headers = [Column(name, justify="right") for name in columns]
-        table = Table("", *headers, title=title, caption=escape(f"checkpoint: {self.output}"))
+        left = f"; left as they were: {', '.join(self.left)}" if self.left else ""
+        table = Table("", *headers, title=title, caption=escape(f"checkpoint: {self.output}{left}"))
         found = columns.values()
         table.add_row("test accuracy", *(f"{f.accuracy:.2%}" for f in found))
         table.add_row("test loss", *(f"{f.loss:.4f}" for f in found))
         table.add_row("parameters", *(f"{f.params:,}" for f in found))
         table.add_row("operations (MAC)", *(f"{f.macs:,}" for f in found))
         table.add_row("largest in + out, float32", *(f"{f.memory / 1024:,.1f} KiB" for f in found))
-        if self.left:
-            table.add_row("layers left as they were", "", f"{len(self.left)}")
         return table
 
 
