@@ -30,8 +30,8 @@ class Member:
     Args:
         path: The module.
         side: "in" for what it reads, "out" for what it writes, "both" where they are the same (norms, depthwise).
-        indices: Its channels, by which `roots` they are.
-        roots: Channel of the coupling that each of `indices` is.
+        indices: Its channels, by its own count.
+        roots: The same channels, one by one, by the count of the coupling.
     """
 
     path: str
