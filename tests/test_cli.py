@@ -137,6 +137,9 @@ WRONG = {
     "evaluate nowhere": "nowhere has to be a checkpoint directory",
     "predict nowhere cat.png": "nowhere has to be a checkpoint directory",
     "predict nowhere": "required: images",
+    "prune nowhere": "nowhere has to be a checkpoint directory",
+    "prune nowhere --where late": "'all', 'early'",
+    "prune nowhere --lr 0": "lr has to be positive",
     "list pool": "'pools', 'models', 'data'",
 }
 

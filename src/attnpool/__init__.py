@@ -18,6 +18,7 @@ from attnpool.models.attention import insert_attention_
 from attnpool.models.build import create_model
 from attnpool.models.checkpoint import load
 from attnpool.models.fuse import fuse_
+from attnpool.models.prune import prune_channels
 from attnpool.models.surgery import replace_downsampling_
 from attnpool.pools.attnpool import AttentionConvPool2d
 from attnpool.pools.gaussian_pool import GaussianPool2d
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from attnpool.jobs.evaluate import evaluate
     from attnpool.jobs.fit import fit
     from attnpool.jobs.predict import predict
+    from attnpool.jobs.prune import prune
     from attnpool.jobs.train import train
 
 __version__ = "0.1.0"
@@ -58,6 +60,8 @@ __all__ = [
     "parse",
     "predict",
     "profile",
+    "prune",
+    "prune_channels",
     "replace_downsampling_",
     "train",
 ]
@@ -65,6 +69,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """The verbs of the command line as functions, imported when asked for: they bring Lightning."""
-    if name in ("convert", "evaluate", "fit", "predict", "train"):
+    if name in ("convert", "evaluate", "fit", "predict", "prune", "train"):
         return getattr(import_module(f"attnpool.jobs.{name}"), name)
     raise AttributeError(f"module 'attnpool' has no attribute {name!r}")

@@ -23,6 +23,7 @@ from attnpool.jobs.fit import fit
 from attnpool.jobs.list import list_
 from attnpool.jobs.predict import predict
 from attnpool.jobs.profile import profile_
+from attnpool.jobs.prune import prune
 from attnpool.jobs.train import train
 from attnpool.registry import did_you_mean
 
@@ -32,6 +33,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "predict": predict,
     "profile": profile_,
     "fit": fit,
+    "prune": prune,
     "convert": convert,
     "list": list_,
     "demo": demo,
@@ -42,6 +44,7 @@ EXAMPLES = """examples:
   attnpool train mobilenet_v2-nlp_headfix2-1222121 --data folder:photos --output runs/photos
   attnpool evaluate runs/photos --data folder:photos
   attnpool predict runs/photos cat.jpg dog.jpg
+  attnpool prune runs/photos --ratio 0.5
 """
 
 
@@ -62,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Console().print(VERBS[verb](**arguments))
     except KeyboardInterrupt as stopped:
         return _say(str(stopped) or "stopped", 130)
-    except (ArgumentError, ValueError, OSError, LookupError, MisconfigurationException) as error:
+    except (ArgumentError, ValueError, OSError, LookupError, ImportError, MisconfigurationException) as error:
         if debug:
             raise
         return _say(f"error: {_one_line(error)}", 2)

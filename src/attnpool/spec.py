@@ -40,6 +40,8 @@ class ModelSpec:
         attention: Where subspace attention (`ULSAM`) stands: after:BLOCK or replace:BLOCK, with :GROUPS if not 4,
             separated by commas; BLOCK is a path in the network, e.g. "after:blocks.4.1,replace:blocks.5.1:8".
         query_blocks: Blocks in which self-attentive pools take the queries of all heads in turn; None: a fused kernel.
+        channels: Of a pruned network: (path, *numbers) of each module whose channel numbers are not those that the
+            other fields give; see `attnpool.models.channels.numbers_of`.
 
     Raises:
         SpecError: where a value breaks its rule.
@@ -60,6 +62,7 @@ class ModelSpec:
     input_size: tuple[int, int] | None = None
     attention: str = ""
     query_blocks: int | None = None
+    channels: tuple[tuple[Any, ...], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("patch_sizes", "input_size"):
@@ -110,6 +113,7 @@ class ModelSpec:
         require(blocks is None or (type(blocks) is int and blocks >= 1), "query_blocks", "positive", blocks)
         written = ",".join(map(str, parse_attention(self.attention)))
         object.__setattr__(self, "attention", written)  # one way to write it, so that equal specs are equal
+        object.__setattr__(self, "channels", _channels(self.channels))
 
     @property
     def family(self) -> Backbone:
@@ -162,6 +166,18 @@ class ModelSpec:
 def _are_integers(values: object) -> bool:
     """Whether it is a tuple of whole numbers: anything else would not come back from a string as it was."""
     return isinstance(values, tuple) and all(type(value) is int for value in values)
+
+
+def _channels(entries: Any) -> tuple[tuple[Any, ...], ...]:
+    """The entries as tuples, in the order of their paths: one way to write them; JSON gives them back as lists."""
+    whole = isinstance(entries, tuple | list) and all(isinstance(e, tuple | list) and len(e) > 1 for e in entries)
+    for path, *numbers in entries if whole else ():
+        whole = whole and isinstance(path, str) and _are_integers(tuple(numbers)) and min(numbers) >= 1
+    require(whole, "channels", "(path, number, ...) for each module, with positive numbers", entries)
+    paths = [entry[0] for entry in entries]
+    twice = sorted({path for path in paths if paths.count(path) > 1})
+    require(not twice, "channels", "one entry for each module", twice)
+    return tuple(sorted(map(tuple, entries)))
 
 
 def parse(text: str, **settings: Any) -> ModelSpec:

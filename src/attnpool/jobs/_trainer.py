@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import yaml
 from pytorch_lightning.callbacks import RichProgressBar
 
 from attnpool.data.loaders import Batches
@@ -86,6 +87,13 @@ def clear_run(folder: Path, overwrite: bool) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in (DESCRIPTION, WEIGHTS, "results.json", "config.yaml"):
         (folder / name).unlink(missing_ok=True)
+
+
+def claim(folder: Path, arguments: dict[str, Any]) -> None:
+    """Make the output folder and write the arguments into it; an earlier run's files go if they may be replaced."""
+    clear_run(folder, arguments["overwrite"])
+    make_folder(folder)
+    (folder / "config.yaml").write_text(yaml.safe_dump(arguments, sort_keys=False))
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from rich.table import Column, Table
 
 from attnpool.data.loaders import make_loaders
 from attnpool.data.preprocessing import Preprocessing
-from attnpool.data.source import DataError, open_source
 from attnpool.jobs._figures import confusion_figure
+from attnpool.jobs._source import source_of
 from attnpool.jobs._trainer import TestReport, make_folder, run_test
 from attnpool.models.checkpoint import load
 
@@ -77,13 +77,7 @@ def evaluate(
     """
     model: Any = load(checkpoint)
     about = model.description
-    trained_on = about.training.get("data")
-    if data is None and trained_on is None:
-        raise DataError(f"data has to be given: {checkpoint} does not say what it was trained on")
-    source = open_source(data or trained_on)
-    if source.classes != about.classes:
-        odd = sorted({*source.classes} ^ {*about.classes}) or list(source.classes)
-        raise DataError(f"data has to have the classes of {checkpoint}, in their order, but these differ: {odd}")
+    source = source_of(checkpoint, about, data)
     loaders = make_loaders(source, Preprocessing.from_dict(about.preprocessing), batch_size=batch_size, workers=workers)
     folder = make_folder(output or Path(checkpoint) / "evaluation")
     report = run_test(model, loaders.test, accelerator, progress)

@@ -1,14 +1,11 @@
 """`attnpool train`: from an architecture string to a trained, measured checkpoint."""
 
 import json
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -16,9 +13,10 @@ from attnpool.data.loaders import Batches, make_loaders
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import open_source
 from attnpool.jobs._annealing import Annealing
-from attnpool.jobs._classifier import Classifier, OptimizerName, Recipe, ScheduleName
+from attnpool.jobs._classifier import OptimizerName, Recipe, ScheduleName
+from attnpool.jobs._fitting import fit_, make_fitter
 from attnpool.jobs._keeper import Keeper
-from attnpool.jobs._trainer import check_size, clear_run, make_folder, make_trainer, run_test, seeded, stopping_cleanly
+from attnpool.jobs._trainer import check_size, claim, run_test, seeded
 from attnpool.models.build import build
 from attnpool.models.checkpoint import Description, load, save
 from attnpool.spec import parse
@@ -159,27 +157,16 @@ def train(
         placement=placement,
         input_size=size,
     )
-    training = {"data": source.name, "seed": seed}
+    training = {"data": source.name, "seed": seed, "val_fraction": val_fraction}
     about = Description(spec, source.classes, preprocessing.to_dict(), training=training)
     folder = Path(output or f"runs/{architecture}")
     keeper = Keeper(folder, about)
     with seeded(seed):
         model = build(replace(spec, query_blocks=None))
         check_size(model, size)
-        trainer = make_trainer(
-            accelerator,
-            progress,
-            max_epochs=epochs,
-            precision=precision,
-            gradient_clip_val=clip_norm,
-            callbacks=[keeper, Annealing()],
-            logger=[CSVLogger(folder, "logs", "csv"), TensorBoardLogger(folder, "logs", "tensorboard")],
-        )
-        _claim(folder, arguments)
-        started = time.perf_counter()
-        with stopping_cleanly(trainer, keeper.kept):
-            trainer.fit(Classifier(model, spec.num_classes, recipe), loaders.train, loaders.val)
-        seconds = time.perf_counter() - started
+        trainer = make_fitter(keeper, recipe, epochs, accelerator, progress, Annealing(), precision=precision)
+        claim(folder, arguments)
+        seconds = fit_(model, trainer, keeper, loaders, recipe)
     return _conclude(folder, keeper, loaders.test, accelerator, seconds)
 
 
@@ -190,13 +177,6 @@ def _check_run(epochs: int, seed: int, precision: str) -> None:
         raise ValueError(f"seed has to be at least 0 and below 2^63, but got {seed}")
     if precision == "16-mixed" and not torch.cuda.is_available():
         raise ValueError("precision has to be 32-true or bf16-mixed without a GPU, but got 16-mixed")
-
-
-def _claim(folder: Path, arguments: dict[str, Any]) -> None:
-    """Make the output folder and write the arguments into it; an earlier run's files go if they may be replaced."""
-    clear_run(folder, arguments["overwrite"])
-    make_folder(folder)
-    (folder / "config.yaml").write_text(yaml.safe_dump(arguments, sort_keys=False))
 
 
 def _conclude(folder: Path, keeper: Keeper, batches: Batches, accelerator: str, seconds: float) -> TrainResult:

@@ -9,6 +9,7 @@ from torch import nn
 from attnpool.layers.dynamic_conv import make_dynamic_
 from attnpool.models.attention import insert_attention_
 from attnpool.models.blocks import set_stride_
+from attnpool.models.channels import resize_
 from attnpool.models.features import StageFeatures, StageOutput
 from attnpool.models.sites import POOLING, Shapes, find_sites, trace_shapes
 from attnpool.models.stages import BACKBONES
@@ -54,6 +55,8 @@ def create_model(
 
 def build(spec: ModelSpec, *, pretrained: bool = False) -> nn.Module:
     """The network of a spec; see `create_model`."""
+    if pretrained and spec.channels:
+        raise SpecError("channels has to be empty for pretrained weights: they are of the network that is not pruned")
     net: Any = spec.family.instantiate(
         spec.width,
         num_classes=spec.num_classes,
@@ -83,7 +86,19 @@ def build(spec: ModelSpec, *, pretrained: bool = False) -> nn.Module:
     net.spec, net.stage_outputs = spec, tuple(outputs)
     if spec.backbone not in BACKBONES:  # ours are known to follow
         _check_reductions(net)
+    if spec.channels:
+        _resize_(net)
     return net
+
+
+def _resize_(net: Any) -> None:
+    """Give the network the channels of its spec: those of a pruned one."""
+    resize_(net, net.spec.channels)
+    try:
+        shapes = trace_shapes(net, _roomy(net.stage_outputs))
+    except (RuntimeError, ValueError) as error:
+        raise SpecError(f"channels have to fit together, but the network of {net.spec} fails: {error}") from error
+    net.stage_outputs = tuple(replace(s, channels=shapes[s.path][1][1]) for s in net.stage_outputs)
 
 
 def _roomy(stages: Sequence[StageOutput]) -> tuple[int, int]:

@@ -43,8 +43,8 @@ class SelfAttention(nn.Module):
         if context is None:
             q, k, v = self._heads(self.qkv(x), 3)  # each (B, h, N, d / h)
         else:
-            dim = x.shape[-1]
             weight, bias = self.qkv.weight, self.qkv.bias
+            dim = len(weight) // 3  # d, or less where pruned
             (q,) = self._heads(F.linear(x, weight[:dim], bias[:dim]), 1)
             k, v = self._heads(F.linear(context, weight[dim:], bias[dim:]), 2)  # each (B, h, M, d / h)
         y = fused_attention(q, k, v) if self.query_blocks is None else _in_blocks(q, k, v, self.query_blocks)

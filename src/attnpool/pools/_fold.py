@@ -42,7 +42,8 @@ def merge_(linear: nn.Module, conv: nn.Module) -> nn.Module:
         return linear
     weight = conv.weight.flatten(1)  # (C, d)
     conv.bias.add_(weight @ linear.bias)
-    conv.weight.copy_((weight @ linear.weight)[:, :, None, None])
+    conv.weight = nn.Parameter((weight @ linear.weight)[:, :, None, None])  # (C, d'), d' = d unless pruned
+    conv.in_channels = linear.in_features
     return nn.Identity()
 
 
