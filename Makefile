@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint methods bench
+.PHONY: setup demo test lint methods bench accounting
 
 setup: .venv/.ready
 
@@ -23,6 +23,9 @@ methods: setup
 
 bench: setup
 	$(BIN)/python benchmarks/speed.py
+
+accounting: setup
+	$(BIN)/python benchmarks/accounting.py
 
 lint: setup
 	$(BIN)/ruff check .

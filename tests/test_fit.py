@@ -104,11 +104,13 @@ def test_candidates_come_back_from_json() -> None:
 
 def test_the_front_is_what_nothing_beats() -> None:
     spec = parse("resnet18-skip-1222")
+    large = parse("resnet18-skip-1222", input_size=(96, 96))
     best, small, quick = Candidate(spec, 30, 90, 50), Candidate(spec, 10, 20, 60), Candidate(spec, 40, 20, 10)
     beaten = [Candidate(spec, 30, 80, 50), Candidate(spec, 40, 19, 10), Candidate(spec, 31, 90, 51)]
+    larger = Candidate(large, 41, 19, 61)  # worse in all but the image
     more_blocks = Candidate(parse("resnet18-nlp-1222", query_blocks=8), 10, 20, 60)
     fewer_blocks = Candidate(parse("resnet18-nlp-1222", query_blocks=1), 10, 20, 60)
-    assert pareto([*beaten, quick, small, best]) == [best, quick, small]
+    assert pareto([*beaten, quick, small, larger, best]) == [larger, small, best, quick]
     assert pareto([more_blocks, fewer_blocks]) == [fewer_blocks]
 
 

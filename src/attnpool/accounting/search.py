@@ -94,6 +94,11 @@ class Candidate:
     macs: int
 
     @property
+    def side(self) -> int:
+        """Height of the image, in pixels."""
+        return self.spec.input_size[0] if self.spec.input_size else 0
+
+    @property
     def image(self) -> str:
         """Channels, height and width, e.g. 3x96x96."""
         return "x".join(map(str, (self.spec.in_channels, *(self.spec.input_size or ()))))
@@ -141,15 +146,16 @@ def evaluate(network: ModelSpec, settings: Iterable[ModelSpec], flash: int) -> I
 
 
 def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Those that no other one beats in memory, operations and capacity (parameters), the most capacity first.
+    """Those that no other one beats in memory, operations and capacity, the most operations first.
 
-    Of those that cost the same, the one with fewer blocks of queries.
+    Capacity is parameters and the side of the image, which holds more if it is larger. Of those that cost the same, the
+    one with fewer blocks of queries.
     """
     front: list[Candidate] = []
     for c in sorted(candidates, key=lambda c: (c.peak, c.macs, -c.params, c.spec.query_blocks or 0)):
-        if not any(other.macs <= c.macs and other.params >= c.params for other in front):
+        if not any(o.macs <= c.macs and o.params >= c.params and o.side >= c.side for o in front):
             front.append(c)
-    return sorted(front, key=lambda c: (-c.params, c.macs))
+    return sorted(front, key=lambda c: -c.macs)
 
 
 @cache

@@ -36,7 +36,8 @@ class FitResult:
         budget: What had to be kept.
         searched: Candidates in the space that can be built and are not above the flash; fitting: those that fit.
         per_second: Candidates evaluated a second; None if all were known from an earlier run.
-        front: Those that fit and that no other one beats in memory, operations and capacity, the most capacity first.
+        front: Those that fit and that no other one beats in memory, operations and capacity (parameters and the side
+            of the image), the most operations first.
         confirmed: How many of the front were built and confirmed by `profile`, to the byte.
         output: Folder of `fit.json`, `candidates.jsonl` and `front.png`.
         trained: Results of the networks that were trained, the best validation accuracy first.
@@ -57,11 +58,11 @@ class FitResult:
         )
         table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("network", overflow="fold")
-        for name in ("width", "input", "blocks", "peak, B", "weights, B", "MACs"):
+        for name in ("width", "side", "blocks", "peak, kB", "weights, kB", "MACs, M"):
             table.add_column(name, justify="right", no_wrap=True)
         for c in self.front[:SHOWN]:
-            about = (escape(str(c.spec)), f"{c.spec.width:g}", c.image, str(c.spec.query_blocks or "-"))
-            table.add_row(*about, f"{c.peak:,}", f"{c.params:,}", f"{c.macs:,}")
+            about = (escape(str(c.spec)), f"{c.spec.width:g}", str(c.side), str(c.spec.query_blocks or "-"))
+            table.add_row(*about, f"{c.peak / 1e3:,.1f}", f"{c.params / 1e3:,.1f}", f"{c.macs / 1e6:,.1f}")
         rest = f", with the other {len(self.front) - SHOWN}" if len(self.front) > SHOWN else ""
         text = (
             f"{self.confirmed} confirmed by profile, to the byte. In {escape(self.output)}: fit.json{rest}; front.png"
@@ -123,7 +124,8 @@ def fit(
         patches: Largest patch of a network's pools, in pixels; above 1 the windows are not normalised.
         placements: Where a pool stands in a stage: before, after_first, end.
         query_blocks: Blocks of queries that attention takes one after the other.
-        train_top: How many to train, those of the most capacity.
+        train_top: How many of the front to train, those of the most operations, which in a given memory have been
+            found to be the most accurate (MCUNet, arXiv 2007.10319).
         epochs: Of that training.
         output: Folder for the results.
         limit: Most networks to build, taken at random; by default all.
@@ -228,15 +230,14 @@ def confirm(candidate: Candidate) -> None:
 def _train(candidate: Candidate, folder: Path, data: str, epochs: int, seed: int, progress: bool) -> dict[str, Any]:
     """Train it, if an earlier run did not, and tell what came of it."""
     spec = candidate.spec
-    side = (spec.input_size or (0, 0))[0]
-    output = folder / "trained" / f"{spec}-width{spec.width:g}-{side}-epochs{epochs}-seed{seed}"
+    output = folder / "trained" / f"{spec}-width{spec.width:g}-{candidate.side}-epochs{epochs}-seed{seed}"
     if not (output / "results.json").exists():
         train(
             str(spec),
             output=str(output),
             data=data,
             epochs=epochs,
-            image_size=side,
+            image_size=candidate.side,
             width=spec.width,
             placement=spec.placement,  # type: ignore[arg-type]
             query_blocks=spec.query_blocks,
