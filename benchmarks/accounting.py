@@ -22,6 +22,7 @@ from attnpool.accounting.graph import Graph, record
 from attnpool.accounting.memory import boundaries, group, layers_of, measure
 from attnpool.jobs._figures import memory_figure
 from attnpool.jobs.fit import fit
+from attnpool.poolspec import parse_pool
 from attnpool.registry import POOLS
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +70,7 @@ def methods() -> list[dict[str, Any]]:
             "pool": pool,
             **costs(string, side, **settings),
         }
-        if POOLS[pool.partition("_")[0]].takes("query_blocks"):
+        if POOLS[parse_pool(pool).method].takes("query_blocks"):
             blocked = costs(string, side, **settings, query_blocks=BLOCKS)
             row |= {"blocked_peak": blocked["peak"], "blocked_arena": blocked["arena"]}
         rows.append(row)

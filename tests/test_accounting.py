@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from attnpool.accounting.training import measure_training
 from attnpool.models.checkpoint import Description, save
 from attnpool.pools._attention import SelfAttention
 from attnpool.registry import POOLS
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from published import ULSAM, V1, V2, Ulsam, block_bytes, rnnpool_mobilenet
 
 
 def count(model: Any, size: tuple[int, int, int] = (3, 224, 224), **options: Any) -> Profile:
@@ -188,6 +192,29 @@ def test_published_conventions() -> None:
     mobilenet = count("mobilenet-skip-1222121").memory
     assert mobilenet.largest == 4 * 32 * 112**2  # and not the 96 channels inside the first block that expands
     assert mobilenet.in_out == mobilenet.peak == 4 * 96 * (112**2 + 56**2)
+
+
+@pytest.mark.parametrize("row", ULSAM, ids=lambda row: f"{row.network}x{row.width}-{row.attention}")
+def test_ulsam_as_published(row: Ulsam) -> None:
+    """Operations within 0.5 %; parameters, as what attention saves, within 3 %, where the paper has two decimals."""
+    found = count(create_model(row.network, attention=row.attention, width=row.width))
+    assert found.macs / 1e6 == pytest.approx(row.macs, rel=0.005)
+    if not row.attention or row.params is None:
+        return
+    plain = create_model(row.network, width=row.width)
+    saved = (sum(p.numel() for p in plain.parameters()) - found.params) / 1e6
+    published = {V1: 4.2, V2: 3.4}[row.network]
+    if "replace" in row.attention and row.network == V2:
+        assert saved == pytest.approx(published - row.params, rel=0.03)
+    else:  # published with one decimal
+        assert round(published - saved, 1) == row.params
+
+
+def test_rnnpool_as_published() -> None:
+    """MobileNetV2 in MiB: input and output of inverted residuals, their insides not counted."""
+    plain, with_rnnpool = create_model("mobilenet-skip-1222121"), rnnpool_mobilenet()
+    assert int(block_bytes(plain) / 2**20 * 100) == 229
+    assert round(block_bytes(with_rnnpool) / 2**20, 2) == 0.24
 
 
 def test_constants_are_no_activations() -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from attnpool import create_model, profile
 from attnpool.registry import POOLS
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import accounting  # noqa: E402
+import accounting_page  # noqa: E402
 import measure  # noqa: E402
 import methods  # noqa: E402
 import speed  # noqa: E402
@@ -78,3 +81,36 @@ def test_every_way_is_measured() -> None:
     assert sum(part["gflop"] for part in parts[:-1]) == pytest.approx(ours / 1e9)
     (megabytes,) = measure.in_fresh_processes(remembered, [(TINY, "ours", "train")], workers=1)
     assert 0 < megabytes < 50
+
+
+def test_the_page_of_memory_is_made_of_its_results() -> None:
+    results = json.loads(accounting.RESULTS.read_text())
+    assert accounting.PAGE.read_text() == accounting_page.page(results)
+    assert results["schema"] == "attnpool-accounting-1"
+    assert not results["environment"]["commit"].endswith("+")
+    rows = results["methods"]
+    cases = {(row["placement"], row["side"], row["strides"]) for row in rows}
+    assert len(cases) == len(accounting.PLACEMENTS) * len(accounting.SIDES) * len(accounting.STRIDES)
+    assert {row["pool"] for row in rows} >= set(map(accounting.token, POOLS))
+    assert len(rows) == len(cases) * (len(POOLS) + 1)
+    assert [found["ram"] for found in results["fits"]] == ["64kB", "128kB", "256kB", "512kB"]
+    for found in results["fits"]:
+        assert found["confirmed"] == 3
+        assert found["front"]
+
+
+@pytest.mark.parametrize("index", [0, 9, 50, 110, 180, 263])
+def test_counted_figures_are_those_of_this_tree(index: int) -> None:
+    row = json.loads(accounting.RESULTS.read_text())["methods"][index]
+    string, settings = f"mobilenet-{row['pool']}-{row['strides']}", {"placement": row["placement"]}
+    found = accounting.costs(string, row["side"], **settings)
+    assert found.items() <= row.items()
+
+
+def test_what_fits_is_what_profile_says() -> None:
+    for found in json.loads(accounting.RESULTS.read_text())["fits"]:
+        best = found["front"][0]
+        model = create_model(best["architecture"], **best["settings"])
+        real = profile(model, (3, *best["settings"]["input_size"]), dtype="int8", latency=False, training=False)
+        assert (real.memory.peak, real.params, real.macs) == (best["peak"], best["params"], best["macs"])
+        assert real.memory.peak <= int(found["ram"].removesuffix("kB")) * 1000
