@@ -1,6 +1,5 @@
 """Times as ratios in one run, memory in fresh processes, and what the machine can do at best."""
 
-import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -11,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 Run = Callable[[], Any]
 Times = dict[str, list[float]]
@@ -95,15 +93,6 @@ def peak_memory(run: Run) -> float:
     before = _status("VmRSS")
     run()
     return (_status("VmHWM") - before) / 1000
-
-
-def allocations(run: Run) -> tuple[int, int]:
-    """How many blocks of memory were taken, those of kernels included, and the most bytes held at a time."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        run()
-    events = [event for event in prof.profiler.kineto_results.events() if event.name() == "[memory]"]
-    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return sum(size > 0 for size in sizes), max(itertools.accumulate(sizes))
 
 
 def _status(key: str) -> float:

@@ -16,13 +16,14 @@ from cases import CASES, THREADS, WAYS, Case, remembered, work
 from environment import environment
 from floors import floor
 from jsonargparse import auto_cli
-from measure import Run, allocations, alternate, ceilings, in_fresh_processes, seconds
+from measure import Run, alternate, ceilings, in_fresh_processes, seconds
 from reference import Reference
 from rich.progress import track
 from speed_page import page, picture, verdicts
 from torch import Tensor, nn
 
 from attnpool import SelfAttentivePool2d
+from attnpool.accounting.training import allocations
 from attnpool.pools._attention import fused_attention
 from attnpool.pools._weighted import weighted_pool2d
 

@@ -186,6 +186,19 @@ def test_a_copy_on_meta_leaves_the_network_alone() -> None:
     assert len(list(copied.parameters())) == len(list(tied.parameters()))
 
 
+def test_profiling_changes_nothing() -> None:
+    model = create_model("mobilenet_v2-nlp-1222121", width=0.35, num_classes=4, dropout=0.5).train()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    random = torch.get_rng_state()
+    profile(model, (3, 64, 64), batch=2)
+    assert torch.equal(random, torch.get_rng_state())
+    assert model.training
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert all(m.query_blocks is None for m in model.modules() if isinstance(m, SelfAttention))
+
+
 def test_published_conventions() -> None:
     """RNNPool's paper: ResNet-18 at 224 pixels 3.06 MiB, the largest map."""
     assert count("resnet18-skip-1222").memory.largest / 2**20 == pytest.approx(3.06, rel=0.005)

@@ -18,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnpool import SelfAttentivePool2d
+from attnpool.accounting.training import allocations
 from attnpool.pools._attention import SelfAttention
 from attnpool.pools._deformable import map_back
 from attnpool.pools._position import PositionTable
@@ -25,7 +26,6 @@ from attnpool.pools._weighted import weighted_pool2d
 from attnpool.registry import POOLS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from measure import allocations
 
 
 def test_attention_equals_torchs_own() -> None:

@@ -135,7 +135,7 @@ def profile(
     live = live_bytes(graph, itemsize)
     at = live.index(max(live))
     held = [graph.buffers[b] for b in live_at(graph, at)]
-    image = torch.randn(batch, channels, height, width, **device_and_dtype(model)) if latency or training else Tensor()
+    image = _image(model, (batch, *input_size)) if latency or training else Tensor()
     return Profile(
         name=str(getattr(model, "spec", type(model).__name__)),
         input_size=(channels, height, width),
@@ -154,6 +154,11 @@ def profile(
         training=measure_training(model, image) if training else None,
         graph=graph,
     )
+
+
+def _image(model: nn.Module, shape: Sequence[int]) -> Tensor:
+    """Noise for the network, that of every call."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(**device_and_dtype(model))
 
 
 def _check(input_size: Sequence[int], dtype: str, batch: int) -> None:

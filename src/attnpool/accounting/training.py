@@ -37,9 +37,10 @@ def measure_training(model: nn.Module, image: Tensor) -> TrainingMemory:
     """
     trained = copy.deepcopy(model).train().requires_grad_()
     try:
-        saved = _saved_bytes(trained, image)
-        trained.zero_grad()
-        peak = _peak_bytes(lambda: _loss(trained(image)).backward(), image.device)
+        with torch.random.fork_rng([image.device] if image.is_cuda else []):  # dropout draws
+            saved = _saved_bytes(trained, image)
+            trained.zero_grad()
+            peak = _peak_bytes(lambda: _loss(trained(image)).backward(), image.device)
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
