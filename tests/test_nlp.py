@@ -4,8 +4,6 @@ import copy
 import itertools
 import math
 import pickle
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,8 +22,6 @@ from attnpool.pools._deformable import map_back
 from attnpool.pools._position import PositionTable
 from attnpool.pools._weighted import weighted_pool2d
 from attnpool.registry import POOLS
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 
 def test_attention_equals_torchs_own() -> None:

@@ -17,6 +17,7 @@ import attnpool
 from attnpool.cli import main
 from attnpool.jobs.evaluate import evaluate
 from attnpool.jobs.predict import predict
+from attnpool.jobs.profile import profile_
 from attnpool.jobs.prune import PruneResult, early_layers, prune
 from attnpool.jobs.train import train
 from attnpool.models.build import build, create_model
@@ -371,6 +372,13 @@ def test_a_checkpoint_is_pruned_trained_on_and_taken_by_every_command(checkpoint
     assert json.loads((output / "results.json").read_text())["before"]["macs"] == result.before.macs
     assert evaluate(str(output), progress=False, accelerator="cpu").report.top1 == result.finetuned.accuracy
     assert evaluate(str(output / "last"), progress=False, accelerator="cpu").report.images == 2000
+    (cost,) = profile_(str(output), latency=False).profiles
+    assert (cost.params, cost.macs, cost.memory.peak) == (
+        result.finetuned.params,
+        result.finetuned.macs,
+        result.finetuned.peak,
+    )
+    assert cost.training is not None
     picture = tmp_path / "grey.png"
     Image.new("L", (32, 32), 99).save(picture)
     assert len(predict(str(output), [str(picture)]).images) == 1
@@ -383,6 +391,7 @@ def test_without_training_the_default_folder_stands_beside_the_checkpoint(checkp
     mine = shutil.copytree(checkpoint, tmp_path / "mine")
     result = run(mine, None, finetune_epochs=0, where="early")
     assert result.output == str(tmp_path / "mine-pruned")
+    assert result.pruned.peak < result.before.peak
     assert (result.finetuned, result.history) == (None, [])
     assert load(result.output).spec.channels
     with pytest.raises(FileExistsError, match="--overwrite"):
