@@ -34,8 +34,8 @@ none, as in published figures. An operation without a formula is an error.
 
 In `peak`, batch norms are folded into the convolution or linear layer before them, ReLU and ReLU6 are part of what they
 follow, views share their memory, operations in place stay in place, what depends on parameters alone is a constant.
-A tiny network's figure for whole attention, 1,363,968 bytes in int8, is that of an earlier trial in which TensorFlow Lite
-Micro took 1,373,184 (a test holds it). A measured arena comes with an exported file.
+A test holds one figure against a runtime: a tiny network with whole attention has a `peak` of 1,363,968 bytes in int8,
+of which TensorFlow Lite Micro took 1,373,184 in an earlier trial. Nothing on this page was measured on a device.
 
 ![Memory over the course of MobileNetV2: with strided convolution, and with attention in {results["blocks"]} blocks](memory.png)
 """
