@@ -1,6 +1,6 @@
 """Multiply-accumulates of an operation: torch's own formulas, a few more, and which operations have no products."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,17 @@ aten = torch.ops.aten
 
 SAMPLE = 4
 """Multiply-accumulates of a value that is sampled between four others."""
+
+
+class UncountedError(ValueError):
+    """Operations that have no formula; `operations` are their names."""
+
+    def __init__(self, operations: Sequence[str]) -> None:
+        super().__init__(
+            f"model has to be of operations with a known number of products, but has {', '.join(operations)}; "
+            "allow_uncounted=True (--allow-uncounted) counts them as none"
+        )
+        self.operations = tuple(operations)
 
 
 def _sampled(made: Any, *_: Any, **__: Any) -> int:
@@ -39,6 +50,7 @@ WITHOUT_PRODUCTS = {
     *(aten.roll, aten.repeat, aten.pixel_shuffle, aten.pixel_unshuffle, aten.upsample_nearest2d, aten._to_copy),
     *(aten.index, aten.index_select, aten.gather, aten.embedding, aten.im2col, aten.hardswish, aten._unsafe_view),
     *(aten.zeros_like, aten.ones_like, aten.empty_like, aten.full_like, aten.new_zeros, aten.new_ones),
+    *(aten.unsafe_split, aten.unsafe_split_with_sizes, aten.unsafe_chunk, aten.scatter, aten.index_put),
     *(aten.new_empty, aten.as_strided, aten.copy, aten.masked_fill, aten._assert_tensor_metadata, aten.native_dropout),
 }
 """Operations beside elementwise ones, views and reductions that count as none, as in published figures."""
@@ -61,7 +73,12 @@ def count_macs(operation: Any, args: Any, kwargs: Any, made: Any) -> int | None:
 def _has_no_products(operation: Any) -> bool:
     """Whether it works element by element, is a view or a reduction, or one of those listed, in place or not."""
     name = operation._schema.name.split("::")[1]
-    packet = getattr(aten, name.rstrip("_"), None) if operation.namespace == "aten" else None
-    is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in operation._schema.returns)
-    tagged = {torch.Tag.pointwise, getattr(torch.Tag, "reduction", torch.Tag.pointwise)} & set(operation.tags)
-    return is_view or bool(tagged) or operation._overloadpacket in WITHOUT_PRODUCTS or packet in WITHOUT_PRODUCTS
+    packet = getattr(aten, name.rstrip("_"), None) if operation.namespace == "aten" else operation._overloadpacket
+    out_of_place = getattr(packet, operation._overloadname, operation)
+    kinds = {torch.Tag.pointwise, getattr(torch.Tag, "reduction", torch.Tag.pointwise)}
+    known = any(kinds & set(op.tags) or _is_view(op) for op in (operation, out_of_place))
+    return known or operation._overloadpacket in WITHOUT_PRODUCTS or packet in WITHOUT_PRODUCTS
+
+
+def _is_view(operation: Any) -> bool:
+    return any(r.alias_info is not None and not r.alias_info.is_write for r in operation._schema.returns)

@@ -87,10 +87,10 @@ def record(model: nn.Module, image: Tensor) -> Graph:
     Attention is in explicit products: whole, or in the blocks of queries that it was given. What depends on parameters
     alone (positions) is a constant, not an activation. A batch norm right after a convolution or linear layer, and a
     clipping (ReLU, ReLU6) right after any operation, are part of it, as in runtimes that fold and fuse; what PyTorch
-    does in place is in place; views share their memory. What nobody reads (indices of max pooling) is not there.
+    does in place is in place; views share their memory. What no output depends on is not there.
     """
     recorder = _Recorder(model, image)
-    with _paths(model, recorder), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), as_written(), recorder:
+    with _paths(model, recorder), _without_numbers(), as_written(), recorder:
         made = model(image)
     return recorder.finish(made)
 
@@ -101,7 +101,7 @@ def record_exported(model: nn.Module, image: Tensor) -> Graph:
     Raises:
         ValueError: if it cannot be exported.
     """
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+    with _without_numbers():
         try:
             exported: Any = torch.export.export(model, (image,), strict=False).module()
         except Exception as error:
@@ -115,9 +115,17 @@ def record_exported(model: nn.Module, image: Tensor) -> Graph:
 
 def on_meta(model: nn.Module) -> nn.Module:
     """A copy without numbers, in eval mode."""
-    memo: dict[int, Any] = {id(t): nn.Parameter(t.detach().to("meta"), False) for t in model.parameters()}
-    memo.update({id(t): t.detach().to("meta") for t in model.buffers()})
+    own = [t for module in model.modules() for t in vars(module).values() if isinstance(t, Tensor)]
+    memo: dict[int, Any] = {id(t): t.detach().to("meta") for t in [*own, *model.buffers()]}
+    memo.update({id(t): nn.Parameter(t.detach().to("meta"), False) for t in model.parameters()})
     return copy.deepcopy(model, memo).eval()
+
+
+@contextmanager
+def _without_numbers() -> Iterator[None]:
+    """New tensors have no numbers, attention of any network is in explicit products, and there are no gradients."""
+    with torch.device("meta"), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 class _Recorder(TorchDispatchMode):
@@ -229,29 +237,46 @@ def _kind(packet: Any, args: Any) -> str:
 
 
 def _tidied(graph: Graph) -> Graph:
-    """Norms and clippings write where what they read stands; what is read by nobody is gone, and so are its steps."""
+    """Without what no output depends on; norms and clippings write where what they read stands."""
+    graph.steps = _needed(graph)
     last = {b: i for i, step in enumerate(graph.steps) for b in step.reads}
     place = list(range(len(graph.buffers)))
-    maker: dict[int, str] = {}
+    latest: dict[int, str] = {}  # the operation that wrote to a place last
     for i, step in enumerate(graph.steps):
-        source = step.reads[0]
-        for made in (b for b in step.writes if b not in step.reads):
-            fuses = last[source] == i and place[source] in maker and _fuses(step.name, maker[place[source]])
-            if fuses and made == step.writes[0] and source not in graph.outputs:
+        source, made = step.reads[0], step.writes[0]
+        if made not in step.reads:
+            dies = last[source] == i and source not in graph.outputs and _same_size(graph, source, made)
+            if dies and place[source] in latest and _fuses(step.name, latest[place[source]]):
                 place[made] = place[source]
-            maker.setdefault(place[made], step.name)
+        elif not step.name.endswith("_"):
+            continue  # a view
+        latest.update({place[b]: step.name for b in step.writes})
     tidied = Graph([], graph.buffers, tuple(sorted({place[b] for b in graph.outputs})))
-    kept = {place[b] for b in (*last, *graph.outputs)}
     for step in graph.steps:
         reads, writes = (tuple(dict.fromkeys(place[b] for b in some)) for some in (step.reads, step.writes))
-        writes = tuple(b for b in writes if b in kept)
         layer = step.layer
-        if set(writes) <= set(reads) and 0 not in writes[:1]:  # in place, or a view
-            layer = graph.buffers[writes[0]].layer if writes else layer
-        if writes:
-            tidied.part_of[step.layer] = layer
-            tidied.steps.append(replace(step, layer=layer, reads=reads, writes=writes))
+        if set(writes) <= set(reads) and writes[0] != 0:  # in place, or a view
+            layer = graph.buffers[writes[0]].layer
+        tidied.part_of[step.layer] = layer
+        tidied.steps.append(replace(step, layer=layer, reads=reads, writes=writes))
     return tidied
+
+
+def _needed(graph: Graph) -> list[Step]:
+    """The steps that the outputs depend on, and of what they make only what is read."""
+    needed, steps = set(graph.outputs), []
+    for step in reversed(graph.steps):
+        writes = tuple(b for b in step.writes if b in needed)
+        if writes:
+            needed.update(step.reads)
+            steps.append(replace(step, writes=writes))
+    return steps[::-1]
+
+
+def _same_size(graph: Graph, a: int, b: int) -> bool:
+    """Whether one buffer could stand in the place of the other: not so for a part of it, or what was expanded."""
+    one, other = graph.buffers[a], graph.buffers[b]
+    return (one.numbers, one.itemsize) == (other.numbers, other.itemsize)
 
 
 def _fuses(name: str, before: str) -> bool:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from attnpool.pools._eval_mode import eval_mode
 
-WARM_UP, LEAST, MOST, LIMIT = 3, 5, 50, 3.0
-"""Passes that are not counted; the fewest and most that are; seconds after which no further one begins."""
+WARM_UP, LEAST, MOST, LIMIT = 3, 3, 50, 3.0
+"""Most passes that are not counted; fewest and most that are; seconds after which no further one begins."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,20 @@ class Latency:
 
 
 def measure_latency(model: nn.Module, image: Tensor) -> Latency:
-    """Time a network on an image, both on the device where it is to run: 5 passes or more, until 3 seconds are over."""
+    """Time a network on an image, both on the device where it is to run: 3 passes or more, until 3 seconds are over.
+
+    Up to 3 passes come before, but no further one after a second.
+    """
     found: list[float] = []
+    warm: list[float] = []
     with eval_mode(model), torch.inference_mode():
-        for _ in range(WARM_UP):
-            _seconds(model, image)
+        while not warm or (len(warm) < WARM_UP and sum(warm) < LIMIT / 3):
+            warm.append(_seconds(model, image))
         while len(found) < LEAST or (sum(found) < LIMIT and len(found) < MOST):
             found.append(_seconds(model, image))
     lower, median, upper = (1000 * value for value in quantiles(found, n=4))
     threads, dtype = torch.get_num_threads(), str(image.dtype).removeprefix("torch.")
-    return Latency(median, lower, upper, len(found), WARM_UP, threads, str(image.device), dtype)
+    return Latency(median, lower, upper, len(found), len(warm), threads, str(image.device), dtype)
 
 
 def _seconds(model: nn.Module, image: Tensor) -> float:

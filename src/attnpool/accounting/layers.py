@@ -39,11 +39,13 @@ def rows(graph: Graph, model: nn.Module, itemsize: int) -> list[Layer]:
     for i, step in enumerate(graph.steps):
         steps.setdefault(step.layer, []).append(i)
     params = dict.fromkeys(steps, 0)
-    before = next(iter(steps))
+    before, counted = next(iter(steps)), set[int]()
     for path, module in model.named_modules():
         before = path if path in steps else before
         home = graph.part_of.get(path) or _enclosing(path, steps) or before
-        params[home] += sum(p.numel() for p in module.parameters(recurse=False))
+        own_params = [p for p in module.parameters(recurse=False) if id(p) not in counted]  # tied ones count once
+        params[home] += sum(p.numel() for p in own_params)
+        counted.update(map(id, own_params))
     kinds = {path: type(module).__name__ for path, module in model.named_modules()}
     found = []
     for layer, own in steps.items():

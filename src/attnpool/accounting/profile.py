@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from attnpool.accounting.compute import UncountedError
 from attnpool.accounting.graph import Graph, on_meta, record_exported
 from attnpool.accounting.latency import Latency, measure_latency
 from attnpool.accounting.layers import Layer, rows
@@ -17,17 +18,6 @@ from attnpool.models.sites import device_and_dtype
 from attnpool.spec import ModelSpec
 
 Dtype = Literal["float32", "float16", "bfloat16", "int8"]
-
-
-class UncountedError(ValueError):
-    """Operations that have no formula; `operations` are their names."""
-
-    def __init__(self, operations: Sequence[str]) -> None:
-        super().__init__(
-            f"model has to be of operations with a known number of products, but has {', '.join(operations)}; "
-            "allow_uncounted=True (--allow-uncounted) counts them as none"
-        )
-        self.operations = tuple(operations)
 
 
 @dataclass(frozen=True)
@@ -57,7 +47,8 @@ class Profile:
         layers: What each layer costs, in the order they run.
         uncounted: Operations without a formula, counted as none; empty unless that was allowed.
         latency: Measured time; None if it was not asked for.
-        training: Measured memory of a training step; None if it was not asked for.
+        training: Measured memory of a training step; None if it was not asked for, or the network cannot be trained on
+            that batch: `untrained` says why.
         graph: The operations and buffers that all but the measurements come from.
     """
 
@@ -76,6 +67,7 @@ class Profile:
     uncounted: tuple[str, ...]
     latency: Latency | None
     training: TrainingMemory | None
+    untrained: str
     graph: Graph
 
     @property
@@ -121,13 +113,18 @@ def profile(
         UncountedError: for operations without a formula.
         ValueError: if an argument breaks its rule, or the network cannot run on such images or be exported.
     """
-    _check(input_size, dtype, batch)
-    channels, height, width = input_size
+    channels, height, width = _check(input_size, dtype, batch)
     if not isinstance(model, nn.Module):
         is_string = isinstance(model, str) and not is_checkpoint(model)
         model = open_network(model, **({"in_channels": channels} if is_string else {}))
-    light = on_meta(model)
-    graph = record_exported(light, torch.empty(batch, channels, height, width, device="meta"))
+    spec = getattr(model, "spec", None)
+    if spec is not None and spec.in_channels != channels:
+        raise ValueError(f"input has to have the {spec.in_channels} channels of the network, but got {channels}")
+    light, place = on_meta(model), device_and_dtype(model)
+    image = torch.empty(batch, channels, height, width, device="meta", dtype=place["dtype"])
+    graph = record_exported(light, image)
+    if not graph.steps:
+        raise ValueError(f"model has to compute something, but {type(model).__name__} does not")
     uncounted = tuple(sorted({step.name for step in graph.steps if step.macs is None}))
     if uncounted and not allow_uncounted:
         raise UncountedError(uncounted)
@@ -135,9 +132,9 @@ def profile(
     live = live_bytes(graph, itemsize)
     at = live.index(max(live))
     held = [graph.buffers[b] for b in live_at(graph, at)]
-    image = _image(model, (batch, *input_size)) if latency or training else Tensor()
+    time, held_in_training, untrained = _measured(model, image.shape, latency, training)
     return Profile(
-        name=str(getattr(model, "spec", type(model).__name__)),
+        name=type(model).__name__ if spec is None else str(spec),
         input_size=(channels, height, width),
         batch=batch,
         dtype=dtype,
@@ -150,22 +147,40 @@ def profile(
         live=tuple(sorted((LiveBuffer(b.layer, b.shape, b.bytes(itemsize)) for b in held), key=lambda b: -b.bytes)),
         layers=tuple(rows(graph, light, itemsize)),
         uncounted=uncounted,
-        latency=measure_latency(model, image) if latency else None,
-        training=measure_training(model, image) if training else None,
+        latency=time,
+        training=held_in_training,
+        untrained=untrained,
         graph=graph,
     )
 
 
-def _image(model: nn.Module, shape: Sequence[int]) -> Tensor:
-    """Noise for the network, that of every call."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(**device_and_dtype(model))
+def _measured(
+    model: nn.Module, shape: Sequence[int], latency: bool, training: bool
+) -> tuple[Latency | None, TrainingMemory | None, str]:
+    """What was asked for, on the noise of every call; and why the network cannot be trained, if so."""
+    if not (latency or training):
+        return None, None, ""
+    try:
+        image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(**device_and_dtype(model))
+        time = measure_latency(model, image) if latency else None
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            "input has to be one that the network can be run on here, to be measured; latency=False and training=False "
+            f"(--no-latency --no-training) count without running: {reason}"
+        ) from error
+    try:
+        return time, measure_training(model, image) if training else None, ""
+    except ValueError as error:
+        return time, None, str(error)
 
 
-def _check(input_size: Sequence[int], dtype: str, batch: int) -> None:
-    whole = len(input_size) == 3 and all(isinstance(side, int) and side > 0 for side in input_size)
-    if not whole:
+def _check(input_size: Sequence[int], dtype: str, batch: int) -> tuple[int, int, int]:
+    whole = isinstance(input_size, Sequence) and len(input_size) == 3
+    if not (whole and all(isinstance(side, int) and side > 0 for side in input_size)):
         raise ValueError(f"input_size has to be positive (channels, height, width), but got {input_size!r}")
     if dtype not in ITEMSIZE:
         raise ValueError(f"dtype has to be one of {', '.join(ITEMSIZE)}, but got {dtype!r}")
-    if batch < 1:
-        raise ValueError(f"batch has to be positive, but got {batch}")
+    if not isinstance(batch, int) or batch < 1:
+        raise ValueError(f"batch has to be a positive integer, but got {batch!r}")
+    return (input_size[0], input_size[1], input_size[2])

@@ -32,10 +32,15 @@ class TrainingMemory:
 def measure_training(model: nn.Module, image: Tensor) -> TrainingMemory:
     """Run two steps of a copy of the network in training mode, and measure the memory of each.
 
+    What is frozen stays so, unless all is. On the processor, torch's profiler keeps the record of memory; it writes a
+    line to stderr as it starts and stops, unless the environment has KINETO_LOG_LEVEL=99, as the command line sets.
+
     Raises:
         ValueError: if the network cannot be trained on that image, as batch norms over a single number cannot.
     """
-    trained = copy.deepcopy(model).train().requires_grad_()
+    trained = copy.deepcopy(model).train()
+    if not any(p.requires_grad for p in trained.parameters()):
+        trained.requires_grad_()
     try:
         with torch.random.fork_rng([image.device] if image.is_cuda else []):  # dropout draws
             saved = _saved_bytes(trained, image)
@@ -44,7 +49,7 @@ def measure_training(model: nn.Module, image: Tensor) -> TrainingMemory:
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"batch has to be one that the network can be trained on, but got {len(image)}: {reason}"
+            f"batch has to be one that the network can be trained on, e.g. 2, but got {len(image)}: {reason}"
         ) from error
     return TrainingMemory(peak, saved, len(image))
 

@@ -68,8 +68,8 @@ def blank_image(model: nn.Module, input_size: tuple[int, int]) -> Tensor:
 
 
 def device_and_dtype(model: nn.Module) -> dict[str, Any]:
-    """Where the network's first parameter lives, as arguments of a tensor."""
-    parameter = next(model.parameters())
+    """Where the network's first parameter lives, as arguments of a tensor; without parameters, torch's defaults."""
+    parameter = next(model.parameters(), torch.empty(0))
     return {"device": parameter.device, "dtype": parameter.dtype}
 
 
