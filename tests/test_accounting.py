@@ -91,6 +91,42 @@ class Residual(nn.Module):
         return self.act(x + self.second(self.act(self.norm(self.first(x)))))
 
 
+class Expanded(nn.Module):
+    """ReLU of an expanded mean, which it makes anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.relu(self.conv(x).mean((2, 3), keepdim=True).expand(-1, -1, 64, 64))
+
+
+class Slice(nn.Module):
+    """Keeps ReLU of one channel of 64, which dies with the rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.narrow, self.last = nn.Conv2d(1, 64, 1), nn.Conv2d(1, 8, 1), nn.Conv2d(8, 128, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = nn.functional.relu(self.wide(x)[:, :1])
+        return self.last(self.narrow(x)).sum((1, 2, 3)) + z.sum((1, 2, 3))
+
+
+class Dead(nn.Module):
+    """Has a branch that nothing comes of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 64, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.used(x)
+        self.unused(y).sigmoid()
+        return y
+
+
 PIXELS = 16 * 16
 BY_HAND: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] = {
     # the image (3) and what the first makes (8); 8 and the pool's 8 / 4; then 2 and 16 / 4: the second step is the most
@@ -110,6 +146,22 @@ BY_HAND: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] = 
     "sigmoid": (lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.Sigmoid()), (3, 16, 16), 16 * PIXELS),
     "in place": (lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.Hardswish(inplace=True)), (3, 16, 16), 11 * PIXELS),
     "out of place": (lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.Hardswish()), (3, 16, 16), 16 * PIXELS),
+    # what is not of the size of what it reads cannot stand in its place: an expanded map, a slice
+    "expanded": (Expanded, (1, 16, 16), 8 + 8 * 64 * 64),
+    "slice": (Slice, (1, 16, 16), (1 + 8 + 128) * PIXELS),
+    # no convolution can take a norm in that follows an activation
+    "norm after activation": (
+        lambda: nn.Sequential(nn.Conv2d(1, 8, 1), nn.ReLU(), nn.BatchNorm2d(8)),
+        (1, 16, 16),
+        16 * PIXELS,
+    ),
+    "norm after one in place": (
+        lambda: nn.Sequential(nn.Conv2d(1, 8, 1), nn.Hardswish(inplace=True), nn.BatchNorm2d(8)),
+        (1, 16, 16),
+        16 * PIXELS,
+    ),
+    # what no output depends on is left out
+    "dead branch": (Dead, (3, 16, 16), 11 * PIXELS),
     # a view keeps all of what it is a view of
     "view": (lambda: nn.Sequential(nn.Flatten(2), nn.Linear(256, 4), nn.Softmax(-1)), (3, 16, 16), 3 * (256 + 4)),
 }
@@ -286,8 +338,10 @@ def test_attention_keeps_no_scores_for_training() -> None:
 
 def test_training_needs_a_batch_that_norms_can_take() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4))
-    with pytest.raises(ValueError, match="batch has to be one that the network can be trained on, but got 1"):
-        profile(model, (3, 8, 8), latency=False)
+    found = profile(model, (3, 8, 8), latency=False)
+    assert found.training is None
+    assert "batch has to be one that the network can be trained on, e.g. 2, but got 1" in found.untrained
+    assert json.loads(json.dumps(found.to_dict()))["untrained"] == found.untrained
     assert profile(model, (3, 8, 8), latency=False, batch=2).training is not None
 
 
@@ -306,7 +360,9 @@ def test_latency_states_how_it_was_found() -> None:
         ((3, 32), {}, "input_size has to be positive"),
         ((3, 0, 32), {}, "input_size"),
         ((3, 32, 32), {"dtype": "int4"}, "dtype has to be one of float32"),
-        ((3, 32, 32), {"batch": 0}, "batch has to be positive"),
+        (224, {}, "input_size has to be positive .channels, height, width., but got 224"),
+        ((3, 32, 32), {"batch": 0}, "batch has to be a positive integer"),
+        ((3, 32, 32), {"batch": 2.5}, "batch has to be a positive integer"),
         ((4, 32, 32), {}, "torch.export"),
     ],
 )
@@ -373,6 +429,7 @@ def test_the_command_takes_checkpoints(tmp_path: Path) -> None:
         (["resnet18-nlp-1222", "--dtype", "int4"], "dtype"),
         (["resnet18-nlp-1222", "--input", "2x32x32"], "in_channels has to be 1 or 3"),
         (["tests", "--input", "3x32x32"], "has to be a checkpoint directory"),
+        (["runs/none"], "network has to be the folder of a checkpoint or [prepool-"),
         (["resnet18-maxp-1222", "--query-blocks", "0"], "query_blocks has to be positive"),
     ],
 )
@@ -383,3 +440,103 @@ def test_mistakes_on_the_command_line(words: list[str], said: str, capsys: pytes
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_networks_of_any_type(dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+    expected = count(model, (3, 8, 8)).memory
+    assert profile(model.to(dtype), (3, 8, 8), batch=2).dtype == "float32"  # what bytes are counted for
+    assert count(model.to(dtype), (3, 8, 8)).memory == expected
+
+
+class MakesTensors(nn.Module):
+    """Adds tensors of its own: one made as it runs, one an attribute that is no buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.offset = nn.Conv2d(3, 4, 1), torch.ones(4, 1, 1, requires_grad=True) * 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + torch.linspace(0, 1, x.shape[-1]) + self.offset
+
+
+def test_networks_that_make_tensors() -> None:
+    found = count(MakesTensors(), (3, 8, 8), dtype="int8")
+    assert found.memory.peak == 2 * 2 * 4 * 64 - 4 * 64 * 2  # the sum and what it is the sum of
+    assert found.macs == 3 * 4 * 64
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_recurrent_networks(kind: Any, gates: int) -> None:
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = kind(24, 16, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rnn(x.flatten(2).transpose(1, 2).reshape(1, 8, 24))[0]
+
+    assert count(Reads(), (3, 8, 8)).macs == gates * 16 * (8 * 24 + 7 * 16)  # the first state is a constant
+
+
+def test_tied_weights_count_once() -> None:
+    first, second = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+    second.weight = first.weight
+    found = count(nn.Sequential(first, nn.Sigmoid(), second), (1, 4, 8))
+    assert found.params == sum(layer.params for layer in found.layers) == 64
+
+
+def test_networks_without_parameters_or_operations() -> None:
+    assert profile(nn.MaxPool2d(2), (3, 8, 8), training=False).macs == 0
+    with pytest.raises(ValueError, match="model has to compute something, but Identity does not"):
+        count(nn.Identity(), (3, 8, 8))
+
+
+def test_what_is_frozen_is_not_held_for() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Sigmoid(), nn.Conv2d(8, 8, 1), nn.Sigmoid(), nn.Conv2d(8, 2, 1))
+    image = torch.randn(1, 3, 16, 16)
+    model[:4].requires_grad_(False)
+    assert measure_training(model, image).saved == 4 * 8 * 256
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--json", "{folder}/none/x.json"], "json has to be a file in a folder that exists"),
+        (["--csv", "{folder}"], "csv has to be a file"),
+        (["--picture", "{folder}/x.foo"], "picture has to end in .png"),
+        (["--json", "{folder}/x", "--csv", "{folder}/x"], "have to be different files"),
+        (["--input", "3x90000x90000"], "--no-latency --no-training"),
+    ],
+)
+def test_nothing_is_measured_for_nothing(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from attnpool.cli import main
+
+    assert main(["profile", "resnet18-skip-1222", *(word.format(folder=tmp_path) for word in words)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_size_of_the_embedded_data_is_no_mistake() -> None:
+    from attnpool.cli import main
+
+    assert main(["profile", "mobilenet_v2-skip-1222121", "--input", "1x32x32", "--width", "0.35"]) == 0
+
+
+def test_a_checkpoint_beside_a_string_at_another_width(tmp_path: Path) -> None:
+    from attnpool.jobs.profile import profile_
+
+    model: Any = create_model("resnet18-skip-1222", width=0.25, num_classes=3, in_channels=1, input_size=(32, 32))
+    save(model, Description(model.spec, ("a", "b", "c"), {}), tmp_path)
+    options: dict[str, Any] = {"latency": False, "training": False, "input": "1x32x32", "width": 0.5}
+    here, there = profile_(str(tmp_path), versus="resnet18-skip-1222", **options).profiles
+    assert there.params > 3 * here.params
+    with pytest.raises(ValueError, match="width has to be left out for a checkpoint"):
+        profile_(str(tmp_path), width=0.5)
+    with pytest.raises(ValueError, match="input has to have the 1 channels"):
+        profile_(str(tmp_path), input="3x32x32")

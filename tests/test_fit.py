@@ -15,15 +15,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import attnpool
+from attnpool.accounting import compute
 from attnpool.accounting.budget import BYTES, NUMBERS, Budget, BudgetError, parse_amount, parse_sides
 from attnpool.accounting.search import Candidate, Space, early_strides, evaluate, own_strides, pareto
-from attnpool.jobs.fit import FitResult, confirm, fit
+from attnpool.jobs.fit import FitResult, _train, confirm, fit
 from attnpool.models.stages import BACKBONES
 from attnpool.registry import POOLS
 from attnpool.spec import parse
 
+aten = torch.ops.aten
 SMALL: dict[str, Any] = {
     "ram": "64kB",
     "flash": "600kB",
@@ -87,13 +90,13 @@ def test_every_backbone_can_be_searched() -> None:
 def test_costs_are_those_of_profile_to_the_byte(method: str, backbone: str) -> None:
     strides = {"mobilenet": "1412121", "resnet18": "1222"}[backbone]
     searched = space(backbones=(backbone,), methods=(method,), strides=(strides,), widths=(0.35,), sides=(64, 90))
-    found = [c for n in searched.networks() for c in evaluate(n, searched.settings(n), 10**9)]
+    found = [c for n in searched.networks() for _, c in evaluate(n, searched.settings(n), 10**9)]
     assert found
-    for candidate in found[-1:]:
-        confirm(candidate)
-        wrong = replace(candidate, peak=candidate.peak + 1)
-    with pytest.raises(RuntimeError, match="search and profile have to agree"):
-        confirm(wrong)
+    assert not [c for c in found if isinstance(c, str)]
+    last: Any = found[-1]
+    confirm(last)
+    with pytest.raises(ValueError, match="search and profile have to agree"):
+        confirm(replace(last, peak=last.peak + 1))
 
 
 def test_candidates_come_back_from_json() -> None:
@@ -172,7 +175,7 @@ def test_a_killed_search_goes_on(searched: tuple[FitResult, Path], tmp_path: Pat
     words += ["--output", str(tmp_path)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     file = tmp_path / "candidates.jsonl"
-    while not (file.exists() and file.read_text().count("\n") >= 3) and process.poll() is None:
+    while not (file.exists() and file.read_text().count("\n") >= 4) and process.poll() is None:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -236,6 +239,12 @@ def test_budgets_and_sides() -> None:
         (["--strides", "12"], "strides has to fit a backbone"),
         (["--train-top", "2"], "data has to be given to train on"),
         (["--placements", "behind"], "placement has to be one of before"),
+        (["--limit", "0"], "limit has to be positive, but got 0"),
+        (["--train-top", "-1"], "train_top has to be at least 0, but got -1"),
+        (["--epochs", "0"], "epochs has to be positive, but got 0"),
+        (["--patches", "0"], "patches has to be positive numbers, but got (0,)"),
+        (["--widths", "-1"], "widths has to be positive"),
+        (["--ram", "0.1"], "ram has to be a positive number"),
     ],
 )
 def test_mistakes_on_the_command_line(
@@ -247,3 +256,74 @@ def test_mistakes_on_the_command_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match="output has to be a new folder or one of fit"):
+        fit(**SMALL, output=str(tmp_path))
+    assert [file.name for file in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+@pytest.mark.parametrize("change", ['"peak": 5', '"peak": "x"', '"peak": -1'])
+def test_candidates_that_were_changed_are_refused(
+    change: str, searched: tuple[FitResult, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from attnpool.cli import main
+
+    result, folder = searched
+    text = (folder / "candidates.jsonl").read_text().replace(f'"peak": {result.front[0].peak}', change)
+    (tmp_path / "candidates.jsonl").write_text(text)
+    words = ["fit", "--no-progress", "--output", str(tmp_path)]
+    for key, value in SMALL.items():
+        if key != "progress":
+            words += [f"--{key}", *map(str, value if isinstance(value, tuple) else (value,))]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "candidates.jsonl" in error
+    assert error.count("\n") == 1
+    assert (tmp_path / "candidates.jsonl").read_text() == text
+
+
+def test_candidates_of_another_version_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "candidates.jsonl").write_text('{"schema": "attnpool-candidates-0"}\n')
+    with pytest.raises(ValueError, match="another version"):
+        fit(**SMALL, output=str(tmp_path))
+
+
+def test_networks_that_cannot_run_are_told(tmp_path: Path) -> None:
+    options = {
+        **SMALL,
+        "input": "16,128",
+        "methods": ("maxp",),
+        "strides": ("4441111",),
+        "widths": (0.25,),
+        "ram": "1MB",
+    }
+    result = fit(**options, output=str(tmp_path))
+    assert result.refused[0] == 1
+    assert "too small" in result.refused[1]
+    assert {c.side for c in result.front} == {128}
+    with pytest.raises(ValueError, match="input has to be images that the networks do not shrink to nothing"):
+        fit(**{**options, "input": "16"}, output=str(tmp_path))
+
+
+def test_an_operation_without_a_formula_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "WITHOUT_PRODUCTS", compute.WITHOUT_PRODUCTS - {aten.max_pool2d_with_indices})
+    searched = space(methods=("maxp",))
+    with pytest.raises(compute.UncountedError, match="max_pool2d_with_indices"):
+        list(evaluate(searched.networks()[0], searched.settings(searched.networks()[0]), 10**9))
+
+
+def test_another_training_is_another_result(tmp_path: Path) -> None:
+    spec = parse("mobilenet-skip-1222121", width=0.25, input_size=(32, 32), num_classes=2)
+    rng = np.random.default_rng(0)
+    found = []
+    for name in ("one", "two"):
+        images, labels = rng.integers(0, 255, (40, 32, 32, 3), dtype=np.uint8), np.arange(40) % 2
+        np.savez(tmp_path / name, x_train=images, y_train=labels, x_test=images[:8], y_test=labels[:8])
+        found.append(_train(Candidate(spec, 1, 1, 1), tmp_path, f"npz:{tmp_path / name}.npz", 1, 0, False))
+    ended = _train(Candidate(replace(spec, placement="end"), 1, 1, 1), tmp_path, f"npz:{tmp_path}/two.npz", 1, 0, False)
+    assert len({row["checkpoint"] for row in [*found, ended]}) == 3
+    again = _train(Candidate(spec, 1, 1, 1), tmp_path, f"npz:{tmp_path}/two.npz", 1, 0, False)
+    assert again == found[1]

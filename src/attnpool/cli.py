@@ -45,6 +45,8 @@ EXAMPLES = """examples:
   attnpool evaluate runs/photos --data folder:photos
   attnpool predict runs/photos cat.jpg dog.jpg
   attnpool prune runs/photos --ratio 0.5
+  attnpool profile runs/photos --dtype int8 --picture memory.png
+  attnpool fit --ram 256kB --flash 1MB --input 96
 """
 
 

@@ -56,7 +56,7 @@ class Budget:
 def parse_amount(name: str, text: str, units: dict[str, int]) -> int:
     """The number of e.g. "256kB" or "1.5M"."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", text)
-    if match is None or match[2] not in units or float(match[1]) == 0:
+    if match is None or match[2] not in units or int(float(match[1]) * units[match[2]]) == 0:
         known = ", ".join(filter(None, units))
         raise ValueError(f"{name} has to be a positive number with nothing or {known} behind it, but got {text!r}")
     return int(float(match[1]) * units[match[2]])

@@ -72,12 +72,11 @@ def count_macs(operation: Any, args: Any, kwargs: Any, made: Any) -> int | None:
 
 def _has_no_products(operation: Any) -> bool:
     """Whether it works element by element, is a view or a reduction, or one of those listed, in place or not."""
-    name = operation._schema.name.split("::")[1]
-    packet = getattr(aten, name.rstrip("_"), None) if operation.namespace == "aten" else operation._overloadpacket
-    out_of_place = getattr(packet, operation._overloadname, operation)
+    name = operation._schema.name.split("::")[1].rstrip("_")
+    packet = getattr(aten, name, None) if operation.namespace == "aten" else operation._overloadpacket
+    overloads = [] if packet is None else [getattr(packet, overload) for overload in packet.overloads()]
     kinds = {torch.Tag.pointwise, getattr(torch.Tag, "reduction", torch.Tag.pointwise)}
-    known = any(kinds & set(op.tags) or _is_view(op) for op in (operation, out_of_place))
-    return known or operation._overloadpacket in WITHOUT_PRODUCTS or packet in WITHOUT_PRODUCTS
+    return packet in WITHOUT_PRODUCTS or any(kinds & set(op.tags) or _is_view(op) for op in (operation, *overloads))
 
 
 def _is_view(operation: Any) -> bool:

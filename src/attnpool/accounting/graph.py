@@ -1,6 +1,7 @@
 """A network as the operations it runs and the memory they read and write, recorded on the meta device: no numbers."""
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -103,7 +104,8 @@ def record_exported(model: nn.Module, image: Tensor) -> Graph:
     """
     with _without_numbers():
         try:
-            exported: Any = torch.export.export(model, (image,), strict=False).module()
+            with warnings.catch_warnings(action="ignore"):  # of attributes that change, as recurrent layers' do
+                exported: Any = torch.export.export(model, (image,), strict=False).module()
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
             raise ValueError(f"model has to be one that torch.export takes, but it says: {reason}") from error

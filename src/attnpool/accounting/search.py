@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from attnpool.accounting.compute import UncountedError
 from attnpool.accounting.graph import record
 from attnpool.accounting.memory import live_bytes
 from attnpool.models.build import build
@@ -52,6 +53,11 @@ class Space:
     in_channels: int = 3
     num_classes: int = 10
 
+    def __post_init__(self) -> None:
+        for name in ("widths", "patches", "query_blocks", "sides"):
+            if not all(number > 0 for number in getattr(self, name)):
+                raise ValueError(f"{name} has to be positive numbers, but got {getattr(self, name)}")
+
     def networks(self) -> list[ModelSpec]:
         """Every network, its image size and blocks of queries left open."""
         found: dict[ModelSpec, None] = {}
@@ -71,7 +77,8 @@ class Space:
     def settings(self, network: ModelSpec) -> list[ModelSpec]:
         """The image sizes and blocks of queries of a network."""
         blocks = self.query_blocks if POOLS[network.pool.method].takes("query_blocks") else (None,)
-        return [replace(network, input_size=(s, s), query_blocks=b) for s, b in product(self.sides, blocks)]
+        pairs = dict.fromkeys(product(self.sides, blocks))
+        return [replace(network, input_size=(side, side), query_blocks=b) for side, b in pairs]
 
     def _strides(self, backbone: str) -> list[str]:
         count = len(find_backbone(backbone).stages)
@@ -115,9 +122,10 @@ class Candidate:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Candidate":
         """What `to_dict` made."""
-        return cls(
-            parse(values["architecture"], **values["settings"]), values["peak"], values["params"], values["macs"]
-        )
+        costs = [values[name] for name in ("peak", "params", "macs")]
+        if not all(isinstance(cost, int) and cost > 0 for cost in costs):
+            raise ValueError(f"peak, params and macs have to be positive, but are {costs}")
+        return cls(parse(values["architecture"], **values["settings"]), *costs)
 
 
 def describe(spec: ModelSpec) -> dict[str, Any]:
@@ -125,10 +133,15 @@ def describe(spec: ModelSpec) -> dict[str, Any]:
     return {"architecture": str(spec), "settings": spec.settings}
 
 
-def evaluate(network: ModelSpec, settings: Iterable[ModelSpec], flash: int) -> Iterator[Candidate]:
-    """The costs of a network at each of its settings, exactly, without weights or arithmetic.
+def evaluate(
+    network: ModelSpec, settings: Iterable[ModelSpec], flash: int
+) -> Iterator[tuple[ModelSpec, Candidate | str]]:
+    """The costs of a network at each of its settings, exactly, without weights or arithmetic; or why it cannot run.
 
-    Nothing for a network of more than `flash` parameters, nor for images that it shrinks to nothing.
+    Nothing for a network of more than `flash` parameters.
+
+    Raises:
+        UncountedError: for operations without a formula.
     """
     with torch.device("meta"):
         model = build(network).eval()
@@ -140,9 +153,13 @@ def evaluate(network: ModelSpec, settings: Iterable[ModelSpec], flash: int) -> I
         height, width = spec.input_size or (0, 0)
         try:
             graph = record(model, torch.empty(1, spec.in_channels, height, width, device="meta"))
-        except (RuntimeError, ValueError):
+        except (RuntimeError, ValueError) as error:  # an image that it shrinks to nothing
+            yield spec, str(error).partition("\n")[0]
             continue
-        yield Candidate(spec, max(live_bytes(graph, 1)), params, sum(step.macs or 0 for step in graph.steps))
+        if uncounted := sorted({step.name for step in graph.steps if step.macs is None}):
+            raise UncountedError(uncounted)
+        macs = sum(step.macs or 0 for step in graph.steps)
+        yield spec, Candidate(spec, max(live_bytes(graph, 1)), params, macs)
 
 
 def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:

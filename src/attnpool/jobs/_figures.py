@@ -1,6 +1,7 @@
 """Pictures that the jobs write: confusion, accuracy, weight maps, memory; colours safe for the colour-blind."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -75,7 +76,7 @@ def front_figure(found: Sequence[Candidate], front: Sequence[Candidate], ram: in
     axes.scatter([c.peak / 1e3 for c in found], [c.macs / 1e6 for c in found], 4, "#d0d0d0", label="all candidates")
     methods = dict.fromkeys(c.spec.pool.method for c in front)
     most = max(c.params for c in front)
-    for colour, marker, method in zip(COLOURS, "osD^v<>", methods, strict=False):
+    for colour, marker, method in zip(cycle(COLOURS), cycle("osD^v<>PX"), methods, strict=False):
         own = [c for c in front if c.spec.pool.method == method]
         points = [c.peak / 1e3 for c in own], [c.macs / 1e6 for c in own], [10 + 70 * c.params / most for c in own]
         label = f"{method}, on the front"
@@ -85,7 +86,10 @@ def front_figure(found: Sequence[Candidate], front: Sequence[Candidate], ram: in
     axes.set_yscale("log")
     axes.set_xlabel("peak of activations, kB (int8)")
     axes.set_ylabel("multiply-accumulates, millions")
-    axes.set_title("Networks that no other beats in memory, operations and weights (size of a point)", fontsize=10)
+    axes.set_title(
+        "Networks that no other beats in memory, operations, weights (size of a point) and side of the image",
+        fontsize=10,
+    )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -97,12 +101,16 @@ def _memory_over_time(axes: Axes, profile: Profile) -> None:
     at, steps = live.index(max(live)), np.arange(len(live) + 1)
     base = np.zeros(len(live))
     held = sorted(live_at(graph, at), key=lambda b: -graph.buffers[b].bytes(itemsize))
-    coloured = dict(zip(held, COLOURS, strict=False))
+    names = {b: f"{graph.buffers[b].layer} {shape_text(graph.buffers[b].shape, profile.batch)}" for b in held}
+    colours = dict(zip(dict.fromkeys(names.values()), COLOURS, strict=False))
+    unnamed = set(colours)
     for b, (first, last) in sorted(lifetimes(graph).items(), key=lambda item: item[1]):
-        buffer, height = graph.buffers[b], np.zeros(len(live))
+        height = np.zeros(len(live))
         height[first : last + 1] = graph.buffers[b].bytes(itemsize)
-        colour = coloured.get(b, "#909090" if b in held else ("#c8c8c8", "#dedede")[b % 2])
-        label = f"{buffer.layer} {shape_text(buffer.shape, profile.batch)}" if b in coloured else None
+        name = names.get(b, "")
+        colour = colours.get(name, "#909090" if name else ("#c8c8c8", "#dedede")[b % 2])
+        label = name if name in unnamed else None
+        unnamed.discard(name)
         axes.stairs(base + height, steps, baseline=base, fill=True, color=colour, linewidth=0, label=label)
         base += height
     axes.plot(at + 0.5, live[at], "kv", markersize=7)
@@ -112,7 +120,7 @@ def _memory_over_time(axes: Axes, profile: Profile) -> None:
     axes.set_xlabel("operation, in the order they run")
     axes.set_xlim(0, len(live))
     axes.margins(y=0.12)
-    more = f" (the largest of {len(held)})" if len(held) > len(coloured) else ""
+    more = " (the largest)" if len(set(names.values())) > len(colours) else ""
     axes.legend(title=f"live at the peak{more}", fontsize=8, loc="center right")
 
 

@@ -1,5 +1,6 @@
 """`attnpool fit`: the networks that fit a memory budget, and the best of them trained."""
 
+import hashlib
 import json
 import random
 import time
@@ -16,7 +17,7 @@ from rich.table import Table
 
 from attnpool.accounting.budget import Budget, BudgetError, parse_sides
 from attnpool.accounting.profile import profile
-from attnpool.accounting.search import Candidate, Space, evaluate, pareto
+from attnpool.accounting.search import Candidate, Space, describe, evaluate, pareto
 from attnpool.data.source import open_source
 from attnpool.jobs._figures import front_figure
 from attnpool.jobs._trainer import make_folder
@@ -26,6 +27,8 @@ from attnpool.spec import ModelSpec
 
 CHECKED, SHOWN = 3, 15
 """Networks whose costs are confirmed by `profile`; rows on the terminal."""
+HEADER = {"schema": "attnpool-candidates-1"}
+"""First line of `candidates.jsonl`; another number for other ways to count."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class FitResult:
 
     Args:
         budget: What had to be kept.
-        searched: Candidates in the space that can be built and are not above the flash; fitting: those that fit.
+        searched: Candidates in the space that can run and are not above the flash; fitting: those that fit.
+        refused: Candidates that cannot run, as their image is shrunk to nothing, and why the first of them cannot.
         per_second: Candidates evaluated a second; None if all were known from an earlier run.
         front: Those that fit and that no other one beats in memory, operations and capacity (parameters and the side
             of the image), the most operations first.
@@ -46,6 +50,7 @@ class FitResult:
     budget: Budget
     searched: int
     fitting: int
+    refused: tuple[int, str]
     per_second: float | None
     front: list[Candidate]
     confirmed: int
@@ -67,6 +72,8 @@ class FitResult:
         text = (
             f"{self.confirmed} confirmed by profile, to the byte. In {escape(self.output)}: fit.json{rest}; front.png"
         )
+        if self.refused[0]:
+            text += f"\n{self.refused[0]:,} candidates cannot run; the first: {escape(self.refused[1])}"
         return Group(table, text, *([self._trained()] if self.trained else []))
 
     def _trained(self) -> Table:
@@ -137,8 +144,7 @@ def fit(
         ValueError: for an argument that breaks its rule.
         KeyboardInterrupt: on Ctrl-C; the message says how to go on.
     """
-    if data is None and train_top:
-        raise ValueError(f"data has to be given to train on, with train_top={train_top}")
+    _check(limit, train_top, epochs, data)
     source = None if data is None else open_source(data)
     budget = Budget.parse(ram, flash, macs)
     space = Space(
@@ -156,7 +162,13 @@ def fit(
     networks = space.networks()
     random.Random(seed).shuffle(networks)
     folder = make_folder(output)
-    found, per_second = _search(space, networks[:limit], budget, folder / "candidates.jsonl", progress)
+    if any(folder.iterdir()) and not (folder / "candidates.jsonl").exists():
+        raise FileExistsError(f"output has to be a new folder or one of fit, but {folder} holds something else")
+    found, refused, per_second = _search(space, networks[:limit], budget, folder / "candidates.jsonl", progress)
+    if refused[0] and not found:
+        raise ValueError(
+            f"input has to be images that the networks do not shrink to nothing, but {input}: {refused[1]}"
+        )
     front = pareto(c for c in found if budget.holds(c))
     if not front:
         raise BudgetError(budget.explain(found))
@@ -164,7 +176,7 @@ def fit(
     for i in chosen:
         confirm(front[i])
     fitting = sum(map(budget.holds, found))
-    result = FitResult(budget, len(found), fitting, per_second, front, len(chosen), str(folder))
+    result = FitResult(budget, len(found), fitting, refused, per_second, front, len(chosen), str(folder))
     front_figure(found, front, budget.ram).savefig(folder / "front.png")
     _write(result, space, folder)
     if train_top and data is not None:
@@ -174,12 +186,26 @@ def fit(
     return result
 
 
+def _check(limit: int | None, train_top: int, epochs: int, data: str | None) -> None:
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit has to be positive, but got {limit}")
+    if train_top < 0:
+        raise ValueError(f"train_top has to be at least 0, but got {train_top}")
+    if train_top and data is None:
+        raise ValueError(f"data has to be given to train on, with train_top={train_top}")
+    if epochs < 1:
+        raise ValueError(f"epochs has to be positive, but got {epochs}")
+
+
 def _search(
     space: Space, networks: Sequence[ModelSpec], budget: Budget, file: Path, progress: bool
-) -> tuple[list[Candidate], float | None]:
-    """All candidates that are not above the flash, and how many were evaluated a second after the first network."""
+) -> tuple[list[Candidate], tuple[int, str], float | None]:
+    """All candidates that are not above the flash; how many cannot run, and why the first cannot; and how many were
+    evaluated a second after the first network.
+    """
     known = {c.spec: c for c in _read(file)}
     found: list[Candidate] = []
+    refused: list[str] = []
     done: list[tuple[int, float]] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not progress) as bar, file.open("a") as stream:
@@ -189,7 +215,9 @@ def _search(
                 settings = space.settings(network)
                 if missing := [spec for spec in settings if spec not in known]:
                     begun = time.perf_counter()
-                    new = {c.spec: c for c in evaluate(network, missing, budget.flash)}
+                    made = list(evaluate(network, missing, budget.flash))
+                    new = {spec: c for spec, c in made if isinstance(c, Candidate)}
+                    refused += [reason for _, reason in made if isinstance(reason, str)]
                     done.append((len(new), time.perf_counter() - begun))
                     stream.writelines(json.dumps(c.to_dict()) + "\n" for c in new.values())
                     stream.flush()
@@ -199,38 +227,46 @@ def _search(
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"stopped; the same command goes on from the {len(known):,} in {file}") from None
     count, seconds = map(sum, zip(*done[1:], strict=True)) if done[1:] else (0, 1)
-    return found, count / seconds if count else None
+    return found, (len(refused), refused[0] if refused else ""), count / seconds if count else None
 
 
 def _read(file: Path) -> list[Candidate]:
-    """The candidates of an earlier run; a line that was cut off is none, and goes."""
+    """The candidates of an earlier run; a line that was cut off is none, and goes. Begins the file if there is none."""
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     if lines and not lines[-1].endswith("\n"):
         del lines[-1]
-        file.write_text("".join(lines))
     try:
-        return [Candidate.from_dict(json.loads(line)) for line in lines]
+        if lines and json.loads(lines[0]) != HEADER:
+            raise ValueError("it is of another version of fit")
+        found = [Candidate.from_dict(json.loads(line)) for line in lines[1:]]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"output has to be a new folder or one of fit, but {file} holds something else") from error
+        raise ValueError(f"output has to be a new folder or one of fit, but {file} cannot be used: {error}") from error
+    file.write_text("".join(lines or [json.dumps(HEADER) + "\n"]))
+    return found
 
 
 def confirm(candidate: Candidate) -> None:
     """Build it with weights, profile it, and compare.
 
     Raises:
-        RuntimeError: if a figure differs.
+        ValueError: if a figure differs.
     """
     spec = candidate.spec
     image = (spec.in_channels, *(spec.input_size or ()))
     real = profile(build(spec), image, dtype="int8", latency=False, training=False)
     if (real.memory.peak, real.params, real.macs) != (candidate.peak, candidate.params, candidate.macs):
-        raise RuntimeError(f"search and profile have to agree, but not on {candidate.name}: {candidate}, {real.memory}")
+        raise ValueError(
+            f"search and profile have to agree on {candidate.name}, but find {candidate.peak:,} and "
+            f"{real.memory.peak:,} B, {candidate.macs:,} and {real.macs:,} multiply-accumulates: candidates.jsonl was "
+            "changed, or this is a bug"
+        )
 
 
 def _train(candidate: Candidate, folder: Path, data: str, epochs: int, seed: int, progress: bool) -> dict[str, Any]:
     """Train it, if an earlier run did not, and tell what came of it."""
     spec = candidate.spec
-    output = folder / "trained" / f"{spec}-width{spec.width:g}-{candidate.side}-epochs{epochs}-seed{seed}"
+    asked = json.dumps([describe(spec), data, epochs, seed])  # another training has another folder
+    output = folder / "trained" / f"{spec}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
     if not (output / "results.json").exists():
         train(
             str(spec),

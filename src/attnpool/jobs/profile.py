@@ -3,6 +3,7 @@
 import csv as csv_files
 import json as json_files
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.table import Table
 from attnpool.accounting.profile import Dtype, Profile, profile
 from attnpool.jobs._figures import memory_figure, shape_text
 from attnpool.models.network import is_checkpoint, open_network
+from attnpool.spec import SpecError
 
 CONVENTIONS = {
     "peak": "peak: all that is live at once, the inside of attention included",
@@ -24,6 +26,7 @@ CONVENTIONS = {
     "largest": "largest: the largest map, insides of inverted residuals left out (RNNPool's)",
 }
 DEFAULT_INPUT = (3, 224, 224)
+PICTURES = ("png", "pdf", "svg", "jpg")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def profile_(
         input: Channels, height and width of the image; by default those of the checkpoint, or 3x224x224.
         dtype: The type that bytes are counted for: float32, float16, bfloat16 or int8; measurements are in float32.
         batch: Images at a time.
-        versus: A second string or checkpoint, to see beside the first.
+        versus: A second string or checkpoint, to see beside the first; what follows is for both, if they are strings.
         num_classes: Outputs of an architecture string's network; by default 1000.
         width: Factor on all channel numbers of an architecture string's network; by default 1.
         placement: Where a pool stands in a stage; by default as published for the backbone.
@@ -82,12 +85,16 @@ def profile_(
         ValueError: for an argument that breaks its rule.
         CheckpointError: for a checkpoint that cannot be read.
     """
-    settings = {"num_classes": num_classes, "width": width, "placement": placement, "attention": attention}
-    settings = {name: value for name, value in {**settings, "query_blocks": query_blocks}.items() if value is not None}
+    _check_files(json=json, csv=csv, picture=picture)
+    given = {"num_classes": num_classes, "width": width, "placement": placement, "attention": attention}
+    settings = {name: value for name, value in {**given, "query_blocks": query_blocks}.items() if value is not None}
     options: dict[str, Any] = {"latency": latency, "training": training, "allow_uncounted": allow_uncounted}
+    names = (network, versus) if versus else (network,)
+    if settings and all(map(is_checkpoint, names)):
+        raise SpecError(f"{next(iter(settings))} has to be left out for a checkpoint, which has its own")
     found = []
-    for name in (network, versus) if versus else (network,):
-        model, size = _open(name, input, settings)
+    for name in names:
+        model, size = _open(name, input, {} if is_checkpoint(name) else settings)
         found.append(profile(model, size, dtype=dtype, batch=batch, **options))
     if json is not None:
         values = found[0].to_dict() | ({"versus": found[1].to_dict()} if versus else {})
@@ -128,14 +135,9 @@ def summary(profiles: Sequence[Profile]) -> Table:
         table.add_row(text, *(bytes_text(getattr(p.memory, field)) for p in profiles))
     table.add_row("at the peak runs", *(escape(f"{p.peak_layer} ({p.peak_operation})") for p in profiles))
     table.add_row("and are live", *(_live_text(p) for p in profiles), end_section=True)
-    if any(p.training for p in profiles):
-        table.add_row(
-            "training step: most held (measured)",
-            *(bytes_text(p.training.peak) if p.training else "-" for p in profiles),
-        )
-        table.add_row(
-            "of it saved activations", *(bytes_text(p.training.saved) if p.training else "-" for p in profiles)
-        )
+    if any(p.training or p.untrained for p in profiles):
+        table.add_row("training step: most held (measured)", *(_training_text(p, "peak") for p in profiles))
+        table.add_row("of it saved activations", *(_training_text(p, "saved") for p in profiles))
     if any(p.latency for p in profiles):
         table.add_row("time of a pass (measured)", *map(_latency_text, profiles))
     return table
@@ -168,7 +170,30 @@ def _open(name: str, text: str | None, settings: dict[str, Any]) -> tuple[Any, t
 
 
 def _live_text(profile: Profile) -> str:
-    return "\n".join(escape(f"{b.layer} {shape_text(b.shape, profile.batch)}: {b.bytes:,} B") for b in profile.live)
+    """A line for each kind of buffer, and how many there are of it."""
+    lines = Counter(f"{b.layer} {shape_text(b.shape, profile.batch)}: {b.bytes:,} B" for b in profile.live)
+    return "\n".join(escape(f"{count} x {line}" if count > 1 else line) for line, count in lines.items())
+
+
+def _training_text(profile: Profile, part: str) -> str:
+    if profile.training is None:
+        return escape(profile.untrained) or "-"
+    return bytes_text(getattr(profile.training, part))
+
+
+def _check_files(**files: str | None) -> None:
+    """Refuse, before anything is measured, files that could not be written."""
+    known = {name: Path(file) for name, file in files.items() if file is not None}
+    for name, file in known.items():
+        if file.is_dir() or not file.parent.is_dir():
+            raise ValueError(f"{name} has to be a file in a folder that exists, but got {str(file)!r}")
+    if len(set(known.values())) < len(known):
+        raise ValueError(
+            f"{', '.join(known)} have to be different files, but got {', '.join(map(str, known.values()))}"
+        )
+    picture = known.get("picture")
+    if picture is not None and picture.suffix.lstrip(".").lower() not in PICTURES:
+        raise ValueError(f"picture has to end in .{', .'.join(PICTURES)}, but got {str(picture)!r}")
 
 
 def _latency_text(profile: Profile) -> str:

@@ -79,7 +79,7 @@ class PruneResult:
         columns = {"before": self.before, "pruned": self.pruned}
         if self.finetuned is not None:
             columns["fine-tuned"] = self.finetuned
-        title = escape(f"{self.checkpoint} without {self.ratio:.0%} of its channels ({self.where})")
+        title = escape(f"{self.checkpoint} pruned at ratio {self.ratio:g} ({self.where})")
         headers = [Column(name, justify="right") for name in columns]
         left = f"; left as they were: {', '.join(self.left)}" if self.left else ""
         table = Table("", *headers, title=title, caption=escape(f"checkpoint: {self.output}{left}"))

@@ -7,7 +7,7 @@ from torch import nn
 
 from attnpool.models.build import create_model
 from attnpool.models.checkpoint import DESCRIPTION, load
-from attnpool.spec import ModelSpec, SpecError
+from attnpool.spec import GRAMMAR, ModelSpec, SpecError
 
 
 def open_network(source: str | ModelSpec | nn.Module, **settings: Any) -> nn.Module:
@@ -27,7 +27,12 @@ def open_network(source: str | ModelSpec | nn.Module, **settings: Any) -> nn.Mod
         if settings:
             raise SpecError(f"{sorted(settings)[0]} has to be left out for a checkpoint, which has its own")
         return load(source)
-    return create_model(source, **settings)
+    try:
+        return create_model(source, **settings)
+    except SpecError as error:
+        if isinstance(source, str) and ("/" in source or source.count("-") < 2):
+            raise SpecError(f"network has to be the folder of a checkpoint or {GRAMMAR}, but got {source!r}") from error
+        raise
 
 
 def is_checkpoint(source: str) -> bool:
