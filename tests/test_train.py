@@ -27,6 +27,7 @@ from attnpool.jobs.evaluate import evaluate
 from attnpool.jobs.train import TrainResult, train
 from attnpool.models.build import build
 from attnpool.models.checkpoint import Description, read_description, save
+from attnpool.pools._attention import SelfAttention
 
 ARCHITECTURE = "resnet18-nlp_headfix2-1222"
 SMALL: dict[str, Any] = {"width": 0.125, "batch_size": 16, "progress": False, "workers": 0, "accelerator": "cpu"}
@@ -148,6 +149,15 @@ def test_options_reach_the_run(stripes: str, tmp_path: Path, options: dict[str, 
     about = read_description(tmp_path / "run")
     assert about.spec.placement == options.get("placement")
     assert about.preprocessing["image_size"] == [options.get("image_size", 32)] * 2
+
+
+def test_blocks_of_queries_are_for_use_and_leave_training_as_it_was(stripes: str, tmp_path: Path) -> None:
+    plain, blocks = (run(stripes, tmp_path / str(n), epochs=1, query_blocks=n) for n in (None, 4))
+    found = weights(Path(blocks.output))
+    assert all(torch.equal(value, found[name]) for name, value in weights(Path(plain.output)).items())
+    model: Any = attnpool.load(blocks.output)
+    assert model.spec.query_blocks == 4
+    assert {m.query_blocks for m in model.modules() if isinstance(m, SelfAttention)} == {4}
 
 
 def rates(name: Any, steps: int, warmup: int) -> list[float]:

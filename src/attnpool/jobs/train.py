@@ -162,7 +162,7 @@ def train(
     folder = Path(output or f"runs/{architecture}")
     keeper = Keeper(folder, about)
     with seeded(seed):
-        model = build(replace(spec, query_blocks=None))
+        model = build(spec)
         check_size(model, size)
         trainer = make_fitter(keeper, recipe, epochs, accelerator, progress, Annealing(), precision=precision)
         claim(folder, arguments)
