@@ -480,6 +480,14 @@ def test_recurrent_networks(kind: Any, gates: int) -> None:
     assert count(Reads(), (3, 8, 8)).macs == gates * 16 * (8 * 24 + 7 * 16)  # the first state is a constant
 
 
+def test_a_network_may_have_a_spec_of_its_own() -> None:
+    model: Any = nn.Conv2d(3, 4, 1)
+    model.spec = "mine"
+    found = count(model, (3, 8, 8))
+    assert found.name == "Conv2d"
+    assert len(repr(found)) < 2000
+
+
 def test_tied_weights_count_once() -> None:
     first, second = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
     second.weight = first.weight

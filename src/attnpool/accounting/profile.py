@@ -1,7 +1,7 @@
 """Everything that a network costs, in one object: `attnpool.profile`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -63,12 +63,12 @@ class Profile:
     peak_layer: str
     peak_operation: str
     live: tuple[LiveBuffer, ...]
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...] = field(repr=False)
     uncounted: tuple[str, ...]
     latency: Latency | None
     training: TrainingMemory | None
     untrained: str
-    graph: Graph
+    graph: Graph = field(repr=False)
 
     @property
     def latency_ms(self) -> float | None:
@@ -118,6 +118,7 @@ def profile(
         is_string = isinstance(model, str) and not is_checkpoint(model)
         model = open_network(model, **({"in_channels": channels} if is_string else {}))
     spec = getattr(model, "spec", None)
+    spec = spec if isinstance(spec, ModelSpec) else None
     if spec is not None and spec.in_channels != channels:
         raise ValueError(f"input has to have the {spec.in_channels} channels of the network, but got {channels}")
     light, place = on_meta(model), device_and_dtype(model)
