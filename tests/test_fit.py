@@ -89,7 +89,7 @@ def test_every_backbone_can_be_searched() -> None:
 def test_costs_are_those_of_profile_to_the_byte(method: str, backbone: str) -> None:
     strides = {"mobilenet": "1412121", "resnet18": "1222"}[backbone]
     searched = space(backbones=(backbone,), methods=(method,), strides=(strides,), widths=(0.35,), sides=(64, 90))
-    found = [c for n in searched.networks() for _, c in evaluate(n, searched.settings(n), 10**9)]
+    found = [c for n in searched.networks() for c in evaluate(n, searched.settings(n), 10**9)]
     assert found
     assert not [c for c in found if isinstance(c, str)]
     last: Any = found[-1]

@@ -133,9 +133,7 @@ def describe(spec: ModelSpec) -> dict[str, Any]:
     return {"architecture": str(spec), "settings": spec.settings}
 
 
-def evaluate(
-    network: ModelSpec, settings: Iterable[ModelSpec], flash: int
-) -> Iterator[tuple[ModelSpec, Candidate | str]]:
+def evaluate(network: ModelSpec, settings: Iterable[ModelSpec], flash: int) -> Iterator[Candidate | str]:
     """The costs of a network at each of its settings, exactly, without weights or arithmetic; or why it cannot run.
 
     Nothing for a network of more than `flash` parameters.
@@ -154,12 +152,12 @@ def evaluate(
         try:
             graph = record(model, torch.empty(1, spec.in_channels, height, width, device="meta"))
         except (RuntimeError, ValueError) as error:  # an image that it shrinks to nothing
-            yield spec, str(error).partition("\n")[0]
+            yield str(error).partition("\n")[0]
             continue
         if uncounted := sorted({step.name for step in graph.steps if step.macs is None}):
             raise UncountedError(uncounted)
         macs = sum(step.macs or 0 for step in graph.steps)
-        yield spec, Candidate(spec, max(live_bytes(graph, 1)), params, macs)
+        yield Candidate(spec, max(live_bytes(graph, 1)), params, macs)
 
 
 def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -19,6 +19,7 @@ from attnpool.accounting.budget import Budget, BudgetError, parse_sides
 from attnpool.accounting.profile import profile
 from attnpool.accounting.search import Candidate, Space, describe, evaluate, pareto
 from attnpool.data.source import open_source
+from attnpool.jobs._candidates import Candidates
 from attnpool.jobs._figures import front_figure
 from attnpool.jobs._trainer import make_folder
 from attnpool.jobs.train import train
@@ -27,8 +28,6 @@ from attnpool.spec import ModelSpec
 
 CHECKED, SHOWN = 3, 15
 """Networks whose costs are confirmed by `profile`; rows on the terminal."""
-HEADER = {"schema": "attnpool-candidates-1"}
-"""First line of `candidates.jsonl`; another number for other ways to count."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,12 @@ def fit(
     folder = make_folder(output)
     if any(folder.iterdir()) and not (folder / "candidates.jsonl").exists():
         raise FileExistsError(f"output has to be a new folder or one of fit, but {folder} holds something else")
-    found, refused, per_second = _search(space, networks[:limit], budget, folder / "candidates.jsonl", progress)
+    candidates = Candidates(folder / "candidates.jsonl")
+    try:
+        found, refused, per_second = _search(space, networks[:limit], budget, candidates, progress)
+    except KeyboardInterrupt:
+        text = f"stopped; the same command goes on from the {len(candidates.known):,} in {candidates.file}"
+        raise KeyboardInterrupt(text) from None
     if refused[0] and not found:
         raise ValueError(
             f"input has to be images that the networks do not shrink to nothing, but {input}: {refused[1]}"
@@ -198,51 +202,30 @@ def _check(limit: int | None, train_top: int, epochs: int, data: str | None) -> 
 
 
 def _search(
-    space: Space, networks: Sequence[ModelSpec], budget: Budget, file: Path, progress: bool
+    space: Space, networks: Sequence[ModelSpec], budget: Budget, candidates: Candidates, progress: bool
 ) -> tuple[list[Candidate], tuple[int, str], float | None]:
     """All candidates that are not above the flash; how many cannot run, and why the first cannot; and how many were
     evaluated a second after the first network.
     """
-    known = {c.spec: c for c in _read(file)}
-    found: list[Candidate] = []
+    known, found = candidates.known, list[Candidate]()
     refused: list[str] = []
     done: list[tuple[int, float]] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not progress) as bar, file.open("a") as stream:
+    with Progress(*columns, disable=not progress) as bar:
         task = bar.add_task("networks", total=len(networks))
-        try:
-            for network in networks:
-                settings = space.settings(network)
-                if missing := [spec for spec in settings if spec not in known]:
-                    begun = time.perf_counter()
-                    made = list(evaluate(network, missing, budget.flash))
-                    new = {spec: c for spec, c in made if isinstance(c, Candidate)}
-                    refused += [reason for _, reason in made if isinstance(reason, str)]
-                    done.append((len(new), time.perf_counter() - begun))
-                    stream.writelines(json.dumps(c.to_dict()) + "\n" for c in new.values())
-                    stream.flush()
-                    known.update(new)
-                found += [known[spec] for spec in settings if spec in known and known[spec].params <= budget.flash]
-                bar.update(task, advance=1, description=f"networks ({sum(map(budget.holds, found)):,} fit)")
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"stopped; the same command goes on from the {len(known):,} in {file}") from None
+        for network in networks:
+            settings = space.settings(network)
+            if missing := [spec for spec in settings if spec not in known]:
+                begun = time.perf_counter()
+                made = list(evaluate(network, missing, budget.flash))
+                new = [c for c in made if isinstance(c, Candidate)]
+                candidates.add(new)
+                refused += [reason for reason in made if isinstance(reason, str)]
+                done.append((len(new), time.perf_counter() - begun))
+            found += [known[spec] for spec in settings if spec in known and known[spec].params <= budget.flash]
+            bar.update(task, advance=1, description=f"networks ({sum(map(budget.holds, found)):,} fit)")
     count, seconds = map(sum, zip(*done[1:], strict=True)) if done[1:] else (0, 1)
     return found, (len(refused), refused[0] if refused else ""), count / seconds if count else None
-
-
-def _read(file: Path) -> list[Candidate]:
-    """The candidates of an earlier run; a line that was cut off is none, and goes. Begins the file if there is none."""
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    if lines and not lines[-1].endswith("\n"):
-        del lines[-1]
-    try:
-        if lines and json.loads(lines[0]) != HEADER:
-            raise ValueError("it is of another version of fit")
-        found = [Candidate.from_dict(json.loads(line)) for line in lines[1:]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"output has to be a new folder or one of fit, but {file} cannot be used: {error}") from error
-    file.write_text("".join(lines or [json.dumps(HEADER) + "\n"]))
-    return found
 
 
 def confirm(candidate: Candidate) -> None:
