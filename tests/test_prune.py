@@ -363,7 +363,7 @@ def test_a_checkpoint_is_pruned_trained_on_and_taken_by_every_command(checkpoint
     assert result.finetuned is not None
     assert result.before.accuracy == read_description(checkpoint).metrics["test_accuracy"]
     assert result.finetuned.accuracy > result.pruned.accuracy + 0.1
-    for measure in ("params", "macs", "peak"):
+    for measure in ("params", "macs", "peak", "in_out", "largest"):
         assert getattr(result.finetuned, measure) == getattr(result.pruned, measure) < getattr(result.before, measure)
     about = read_description(output)
     assert about.spec.channels

@@ -37,7 +37,7 @@ class Figures:
         loss: Cross-entropy on the test split.
         params: Parameters.
         macs: Multiply-accumulates of one image.
-        peak: Bytes of activations that are live at once, in float32, as `attnpool profile` counts them.
+        peak, in_out, largest: Bytes of activations in float32, by the conventions of `attnpool profile`.
     """
 
     accuracy: float
@@ -45,6 +45,8 @@ class Figures:
     params: int
     macs: int
     peak: int
+    in_out: int
+    largest: int
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ class PruneResult:
         table.add_row("test loss", *(f"{f.loss:.4f}" for f in found))
         table.add_row("parameters", *(f"{f.params:,}" for f in found))
         table.add_row("multiply-accumulates", *(f"{f.macs:,}" for f in found))
-        table.add_row("peak of activations, float32", *(f"{f.peak / 1e3:,.1f} kB" for f in found))
+        for convention in ("peak", "in_out", "largest"):
+            name = f"memory, {convention.replace('_', '+')} (float32)"
+            table.add_row(name, *(f"{getattr(f, convention) / 1e3:,.1f} kB" for f in found))
         return table
 
 
@@ -202,7 +206,8 @@ def _measure(model: Any, batches: Batches, size: tuple[int, int], accelerator: s
     tested = copy.deepcopy(model)  # a trainer moves it, and changes its memory format
     report = run_test(tested, batches, accelerator)
     cost = profile(model, (blank_image(model, size).shape[1], *size), latency=False, training=False)
-    return Figures(report.top1, report.loss, cost.params, cost.macs, cost.memory.peak)
+    memory = (cost.memory.peak, cost.memory.in_out, cost.memory.largest)
+    return Figures(report.top1, report.loss, cost.params, cost.macs, *memory)
 
 
 def _conclude(model: Any, about: Description, folder: Path, batches: Batches, accelerator: str) -> Figures:
