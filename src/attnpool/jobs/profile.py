@@ -17,6 +17,7 @@ from rich.table import Table
 from attnpool.accounting.profile import Dtype, Profile, profile
 from attnpool.jobs._figures import memory_figure, shape_text
 from attnpool.models.network import is_checkpoint, open_network
+from attnpool.pools._attention import SelfAttention
 from attnpool.spec import SpecError
 
 CONVENTIONS = {
@@ -92,10 +93,11 @@ def profile_(
     names = (network, versus) if versus else (network,)
     if settings and all(map(is_checkpoint, names)):
         raise SpecError(f"{next(iter(settings))} has to be left out for a checkpoint, which has its own")
-    found = []
-    for name in names:
-        model, size = _open(name, input, {} if is_checkpoint(name) else settings)
-        found.append(profile(model, size, dtype=dtype, batch=batch, **options))
+    opened = [_open(name, input, {} if is_checkpoint(name) else settings) for name in names]
+    attends = any(isinstance(module, SelfAttention) for model, _ in opened for module in model.modules())
+    if query_blocks is not None and not attends:
+        raise SpecError(f"query_blocks has to be left out: there is no attention in {' or '.join(names)}")
+    found = [profile(model, size, dtype=dtype, batch=batch, **options) for model, size in opened]
     if json is not None:
         values = found[0].to_dict() | ({"versus": found[1].to_dict()} if versus else {})
         Path(json).write_text(json_files.dumps(values, indent=2) + "\n")
