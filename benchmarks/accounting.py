@@ -47,8 +47,8 @@ def recorded(string: str, side: int, **settings: Any) -> tuple[torch.nn.Module, 
 def costs(string: str, side: int, **settings: Any) -> dict[str, int]:
     """Parameters, multiply-accumulates, and all conventions of memory in int8."""
     model, graph = recorded(string, side, **settings)
-    params, macs = sum(p.numel() for p in model.parameters()), sum(step.macs or 0 for step in graph.steps)
-    return {"params": params, "macs": macs, **asdict(measure(graph, layers_of(model), 1))}
+    params = sum(p.numel() for p in model.parameters())
+    return {"params": params, "macs": graph.macs, **asdict(measure(graph, layers_of(model), 1))}
 
 
 def token(method: str) -> str:

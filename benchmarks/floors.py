@@ -7,9 +7,9 @@ import torch
 from cases import Case, made
 from measure import parts
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from attnpool import SelfAttentivePool2d
+from attnpool.accounting.graph import on_meta, record
 from attnpool.pools._attention import SelfAttention
 
 
@@ -76,8 +76,9 @@ def _of_layer(case: Case) -> dict[str, Work]:
 
 
 def _of_network(case: Case) -> dict[str, Work]:
-    """Operations by torch's counter, attention in explicit products; numbers in and out of every layer."""
+    """Operations as `attnpool.profile` counts them; numbers in and out of every layer."""
     model = made(case, "ours").eval()
+    operations = 2 * record(on_meta(model), torch.empty(case.shape, device="meta")).macs
     scores = products = numbers = 0
 
     def see(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -90,12 +91,10 @@ def _of_network(case: Case) -> dict[str, Work]:
             numbers += output.numel() + sum(given.numel() for given in inputs if isinstance(given, Tensor))
 
     for module in model.modules():
-        if isinstance(module, SelfAttention):
-            module.query_blocks = 1
         module.register_forward_hook(see)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad():
         model(torch.randn(case.shape))
     return {
-        "all but attention": Work(counter.get_total_flops() - products, 0, numbers),
+        "all but attention": Work(operations - products, 0, numbers),
         "attention": Work(products, scores, 0),
     }

@@ -54,6 +54,7 @@ def rnnpool_mobilenet(hidden: int = 16) -> nn.Module:
 def block_bytes(model: nn.Module, side: int = 224) -> int:
     """The most that an inverted residual reads and makes in float32, its inside not counted: RNNPool's rule."""
     blocks = {p for p, m in model.named_modules() if isinstance(m, InvertedResidual | DepthwiseSeparableConv)}
-    graph = record(on_meta(model), blank_image(model, (side, side)).to("meta"))
+    light = on_meta(model)
+    graph = record(light, blank_image(light, (side, side)))
     groups = [g for g in group(graph, blocks) if any(graph.steps[g.start].layer.startswith(b) for b in blocks)]
     return max(sum(graph.buffers[b].bytes(4) for b in reads | makes) for reads, makes in boundaries(graph, groups))

@@ -83,6 +83,11 @@ class Registry(dict[str, Entry]):
 
         return enter
 
+    @property
+    def classes(self) -> tuple[type, ...]:
+        """The classes among what is registered, for `isinstance`."""
+        return tuple({entry.target: None for entry in self.values() if isinstance(entry.target, type)})
+
     def __missing__(self, name: str) -> Entry:
         raise UnknownNameError(f"unknown {self.kind} {name!r}{did_you_mean(name, self)}")
 

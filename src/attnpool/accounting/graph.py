@@ -81,6 +81,16 @@ class Graph:
     outputs: tuple[int, ...] = ()
     part_of: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all operations that have a formula."""
+        return sum(step.macs or 0 for step in self.steps)
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """The operations that have none."""
+        return tuple(sorted({step.name for step in self.steps if step.macs is None}))
+
 
 def record(model: nn.Module, image: Tensor) -> Graph:
     """The graph of a network in eval mode, it and its image on the meta device (`on_meta`).
@@ -146,13 +156,13 @@ class _Recorder(TorchDispatchMode):
         made = _quickly(func, given)
         if made is None:
             made = func(*args, **kwargs)
-        reads = [self._buffer[key] for key in map(_address, given) if key in self._buffer]
+        reads = [self._buffer[key] for key in map(address, given) if key in self._buffer]
         if reads:
             tensors = _tensors(made)
             for tensor in tensors:
-                if _address(tensor) not in self._buffer:
+                if address(tensor) not in self._buffer:
                     self._add(tensor, self.layer)
-            writes = tuple(dict.fromkeys(self._buffer[_address(t)] for t in tensors))
+            writes = tuple(dict.fromkeys(self._buffer[address(t)] for t in tensors))
             macs = count_macs(func, args, kwargs, made)
             kind = _kind(func._overloadpacket, args)
             step = Step(str(func._overloadpacket), self.layer, tuple(dict.fromkeys(reads)), writes, macs, kind)
@@ -161,13 +171,13 @@ class _Recorder(TorchDispatchMode):
 
     def finish(self, made: Any) -> Graph:
         """The graph of a network that made this."""
-        outputs = {self._buffer[key] for key in map(_address, _tensors(made)) if key in self._buffer}
+        outputs = {self._buffer[key] for key in map(address, _tensors(made)) if key in self._buffer}
         self.graph.outputs = tuple(sorted(outputs))
         return _tidied(self.graph)
 
     def _add(self, tensor: Tensor, layer: str) -> None:
         self._alive.append(tensor)
-        self._buffer[_address(tensor)] = len(self.graph.buffers)
+        self._buffer[address(tensor)] = len(self.graph.buffers)
         numbers = tensor.untyped_storage().nbytes() // tensor.itemsize
         itemsize = None if tensor.is_floating_point() else tensor.itemsize
         self.graph.buffers.append(Buffer(layer, tuple(tensor.shape), numbers, itemsize))
@@ -223,7 +233,8 @@ def _tensors(values: Any) -> list[Tensor]:
     return [t for t in tree_leaves(values) if isinstance(t, Tensor)]
 
 
-def _address(tensor: Tensor) -> int:
+def address(tensor: Tensor) -> int:
+    """Where its memory is: tensors that share theirs have the same."""
     return tensor.untyped_storage()._cdata
 
 

@@ -16,6 +16,9 @@ ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 ALIGNMENT = 16
 """Bytes; where a buffer may begin in an arena, as in TensorFlow Lite Micro."""
 
+Boundaries = list[tuple[set[int], set[int]]]
+"""Of each layer: the buffers that it reads from outside, and those that it makes for others."""
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -37,18 +40,18 @@ class Memory:
 
 def measure(graph: Graph, layers: Collection[str], itemsize: int) -> Memory:
     """All four; `layers` are the paths of the modules that count as one layer (`layers_of`)."""
-    groups = group(graph, layers)
+    between = boundaries(graph, group(graph, layers))
     return Memory(
         peak=max(live_bytes(graph, itemsize)),
-        in_out=in_out(graph, groups, itemsize),
-        largest=largest(graph, groups, itemsize),
+        in_out=in_out(graph, between, itemsize),
+        largest=largest(graph, between, itemsize),
         arena=arena(graph, itemsize),
     )
 
 
 def layers_of(model: nn.Module) -> list[str]:
     """Paths of the modules that count as one layer: those without children, and the layers of this library."""
-    ours = (*(entry.target for entry in POOLS.values() if isinstance(entry.target, type)), ULSAM, DynamicConv2d)
+    ours = (*POOLS.classes, ULSAM, DynamicConv2d)
     found: list[str] = []
     for path, module in model.named_modules():
         whole = isinstance(module, ours) or not list(module.children())
@@ -80,6 +83,12 @@ def live_bytes(graph: Graph, itemsize: int) -> list[int]:
     return live
 
 
+def peak_step(graph: Graph, itemsize: int) -> int:
+    """The first step at which the most is live."""
+    live = live_bytes(graph, itemsize)
+    return live.index(max(live))
+
+
 def live_at(graph: Graph, step: int) -> list[int]:
     """The buffers that are live at a step."""
     return [b for b, (first, last) in lifetimes(graph).items() if first <= step <= last]
@@ -103,7 +112,7 @@ def group(graph: Graph, layers: Collection[str]) -> list[range]:
     return found
 
 
-def boundaries(graph: Graph, groups: Iterable[range]) -> list[tuple[set[int], set[int]]]:
+def boundaries(graph: Graph, groups: Iterable[range]) -> Boundaries:
     """The buffers that each layer reads from outside, and those that it makes for others."""
     lives, found = lifetimes(graph), []
     for steps in groups:
@@ -113,12 +122,12 @@ def boundaries(graph: Graph, groups: Iterable[range]) -> list[tuple[set[int], se
     return found
 
 
-def in_out(graph: Graph, groups: Iterable[range], itemsize: int) -> int:
-    """The most that a layer reads and makes."""
-    return max(_bytes(graph, reads | writes, itemsize) for reads, writes in boundaries(graph, groups))
+def in_out(graph: Graph, between: Boundaries, itemsize: int) -> int:
+    """The most that a layer reads and makes; `between` are the boundaries of the layers."""
+    return max(_bytes(graph, reads | writes, itemsize) for reads, writes in between)
 
 
-def largest(graph: Graph, groups: Iterable[range], itemsize: int) -> int:
+def largest(graph: Graph, between: Boundaries, itemsize: int) -> int:
     """The largest map between layers that is not inside an inverted residual.
 
     What a 1 x 1 convolution makes with more channels than it reads is inside, and what is made of it by channels.
@@ -127,8 +136,8 @@ def largest(graph: Graph, groups: Iterable[range], itemsize: int) -> int:
     for step in graph.steps:
         if step.kind == "expansion" or (step.kind == "channelwise" and inside & set(step.reads)):
             inside.update(set(step.writes) - set(graph.outputs))
-    between = set().union(*(reads | writes for reads, writes in boundaries(graph, groups)))
-    return max(graph.buffers[b].bytes(itemsize) for b in between - inside)
+    maps = set().union(*(reads | writes for reads, writes in between))
+    return max(graph.buffers[b].bytes(itemsize) for b in maps - inside)
 
 
 def arena(graph: Graph, itemsize: int) -> int:

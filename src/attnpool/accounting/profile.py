@@ -11,7 +11,7 @@ from attnpool.accounting.compute import UncountedError
 from attnpool.accounting.graph import Graph, on_meta, record_exported
 from attnpool.accounting.latency import Latency, measure_latency
 from attnpool.accounting.layers import Layer, rows
-from attnpool.accounting.memory import ITEMSIZE, Memory, layers_of, live_at, live_bytes, measure
+from attnpool.accounting.memory import ITEMSIZE, Memory, layers_of, live_at, measure, peak_step
 from attnpool.accounting.training import TrainingMemory, measure_training
 from attnpool.models.network import is_checkpoint, open_network
 from attnpool.models.sites import device_and_dtype
@@ -126,12 +126,10 @@ def profile(
     graph = record_exported(light, image)
     if not graph.steps:
         raise ValueError(f"model has to compute something, but {type(model).__name__} does not")
-    uncounted = tuple(sorted({step.name for step in graph.steps if step.macs is None}))
-    if uncounted and not allow_uncounted:
-        raise UncountedError(uncounted)
+    if graph.uncounted and not allow_uncounted:
+        raise UncountedError(graph.uncounted)
     itemsize, params = ITEMSIZE[dtype], sum(p.numel() for p in model.parameters())
-    live = live_bytes(graph, itemsize)
-    at = live.index(max(live))
+    at = peak_step(graph, itemsize)
     held = [graph.buffers[b] for b in live_at(graph, at)]
     time, held_in_training, untrained = _measured(model, image.shape, latency, training)
     return Profile(
@@ -140,14 +138,14 @@ def profile(
         batch=batch,
         dtype=dtype,
         params=params,
-        macs=sum(step.macs or 0 for step in graph.steps),
+        macs=graph.macs,
         weight_bytes=params * itemsize,
         memory=measure(graph, layers_of(light), itemsize),
         peak_layer=graph.steps[at].layer,
         peak_operation=graph.steps[at].name,
         live=tuple(sorted((LiveBuffer(b.layer, b.shape, b.bytes(itemsize)) for b in held), key=lambda b: -b.bytes)),
         layers=tuple(rows(graph, light, itemsize)),
-        uncounted=uncounted,
+        uncounted=graph.uncounted,
         latency=time,
         training=held_in_training,
         untrained=untrained,

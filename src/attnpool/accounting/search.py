@@ -154,10 +154,9 @@ def evaluate(network: ModelSpec, settings: Iterable[ModelSpec], flash: int) -> I
         except (RuntimeError, ValueError) as error:  # an image that it shrinks to nothing
             yield str(error).partition("\n")[0]
             continue
-        if uncounted := sorted({step.name for step in graph.steps if step.macs is None}):
-            raise UncountedError(uncounted)
-        macs = sum(step.macs or 0 for step in graph.steps)
-        yield Candidate(spec, max(live_bytes(graph, 1)), params, macs)
+        if graph.uncounted:
+            raise UncountedError(graph.uncounted)
+        yield Candidate(spec, max(live_bytes(graph, 1)), params, graph.macs)
 
 
 def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:

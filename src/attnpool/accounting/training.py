@@ -12,6 +12,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_leaves
 
+from attnpool.accounting.graph import address
+
 
 @dataclass(frozen=True)
 class TrainingMemory:
@@ -73,12 +75,12 @@ def _peak_bytes(run: Callable[[], Any], device: torch.device) -> int:
 
 
 def _saved_bytes(model: nn.Module, image: Tensor) -> int:
-    own = {_address(t) for t in [*model.parameters(), *model.buffers()]}
+    own = {address(t) for t in [*model.parameters(), *model.buffers()]}
     held: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
-        if _address(tensor) not in own:
-            held[_address(tensor)] = tensor.untyped_storage().nbytes()
+        if address(tensor) not in own:
+            held[address(tensor)] = tensor.untyped_storage().nbytes()
         return tensor
 
     with saved_tensors_hooks(note, lambda tensor: tensor):
@@ -90,7 +92,3 @@ def _saved_bytes(model: nn.Module, image: Tensor) -> int:
 
 def _loss(made: Any) -> Tensor:
     return torch.stack([t.float().mean() for t in tree_leaves(made) if isinstance(t, Tensor)]).sum()
-
-
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata

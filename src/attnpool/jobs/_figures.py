@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from attnpool.accounting.memory import ITEMSIZE, lifetimes, live_at, live_bytes
+from attnpool.accounting.memory import ITEMSIZE, lifetimes, live_at, live_bytes, peak_step
 from attnpool.accounting.profile import Profile
 from attnpool.accounting.search import Candidate
 
@@ -98,7 +98,7 @@ def front_figure(found: Sequence[Candidate], front: Sequence[Candidate], ram: in
 def _memory_over_time(axes: Axes, profile: Profile) -> None:
     graph, itemsize = profile.graph, ITEMSIZE[profile.dtype]
     live = live_bytes(graph, itemsize)
-    at, steps = live.index(max(live)), np.arange(len(live) + 1)
+    at, steps = peak_step(graph, itemsize), np.arange(len(live) + 1)
     base = np.zeros(len(live))
     held = sorted(live_at(graph, at), key=lambda b: -graph.buffers[b].bytes(itemsize))
     names = {b: f"{graph.buffers[b].layer} {shape_text(graph.buffers[b].shape, profile.batch)}" for b in held}

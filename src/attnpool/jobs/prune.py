@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from torch import nn
 
 from attnpool.accounting.graph import on_meta, record
-from attnpool.accounting.memory import layers_of, live_bytes
+from attnpool.accounting.memory import layers_of, peak_step
 from attnpool.accounting.profile import profile
 from attnpool.data.loaders import Batches, make_loaders
 from attnpool.data.preprocessing import Preprocessing
@@ -205,7 +205,7 @@ def _output(checkpoint: Path, output: str | None) -> Path:
 def _measure(model: Any, batches: Batches, size: tuple[int, int], accelerator: str) -> Figures:
     tested = copy.deepcopy(model)  # a trainer moves it, and changes its memory format
     report = run_test(tested, batches, accelerator)
-    cost = profile(model, (blank_image(model, size).shape[1], *size), latency=False, training=False)
+    cost = profile(model, (model.spec.in_channels, *size), latency=False, training=False)
     memory = (cost.memory.peak, cost.memory.in_out, cost.memory.largest)
     return Figures(report.top1, report.loss, cost.params, cost.macs, *memory)
 
@@ -220,11 +220,10 @@ def _conclude(model: Any, about: Description, folder: Path, batches: Batches, ac
 
 def early_layers(model: nn.Module, input_size: tuple[int, int]) -> set[str]:
     """The paths of the layers that run before the peak of the activations' memory, and at it."""
-    image = blank_image(model, input_size)
     light = on_meta(model)
-    graph = record(light, image.to("meta"))
-    live = live_bytes(graph, image.itemsize)
-    ran = [step.layer for step in graph.steps[: live.index(max(live)) + 1]]
+    image = blank_image(light, input_size)
+    graph = record(light, image)
+    ran = {step.layer for step in graph.steps[: peak_step(graph, image.itemsize) + 1]}
     return {layer for layer in layers_of(light) if any(_in(path, {layer}) for path in ran)}
 
 

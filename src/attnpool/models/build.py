@@ -167,8 +167,7 @@ def _stays_static(module: nn.Module) -> bool:
 
     A deformable convolution has no dynamic form.
     """
-    pools = tuple(entry.target for entry in POOLS.values() if isinstance(entry.target, type))
-    is_pool = isinstance(module, pools) and not isinstance(module, SelfAttentivePool2d)
+    is_pool = isinstance(module, POOLS.classes) and not isinstance(module, SelfAttentivePool2d)
     return is_pool or isinstance(module, DeformableConv2d)
 
 

@@ -26,8 +26,7 @@ NORMS = (nn.BatchNorm2d, BatchNormAct2d, nn.InstanceNorm2d, nn.LayerNorm)
 
 def has_channels(module: nn.Module) -> bool:
     """Whether it is a layer of ours that looks after its number of channels, as pools do."""
-    ours = (ULSAM, *(entry.target for entry in POOLS.values() if isinstance(entry.target, type)))
-    return isinstance(module, ours) and isinstance(getattr(module, "channels", None), int)
+    return isinstance(module, (*POOLS.classes, ULSAM)) and isinstance(getattr(module, "channels", None), int)
 
 
 def numbers_of(module: Any) -> tuple[int, ...]:

@@ -156,8 +156,8 @@ def _to_json(description: Description) -> dict[str, Any]:
 
 def _from_json(values: dict[str, Any], file: Path) -> Description:
     known = {f.name for f in fields(Description)}
-    spec: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["spec"].items()}
     try:
+        spec = dict(values["spec"])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of average pooling: said when it was made
             parsed = parse(spec.pop("architecture"), **spec)

@@ -74,8 +74,8 @@ def _in_blocks(q: Tensor, k: Tensor, v: Tensor, blocks: int) -> Tensor:
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(dim=-1) @ v
 
-    saves = torch.is_grad_enabled()
-    saves = saves and not (torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active())
+    shows_all = torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
+    saves = torch.is_grad_enabled() and not shows_all
     heads, rows = max(1, q.shape[1] // blocks), -(-q.shape[2] // -(-blocks // q.shape[1]))  # of a block
     made = []
     for queries, *rest in zip(*(t.split(heads, dim=1) for t in (q, k, v)), strict=True):
