@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
@@ -41,6 +42,12 @@ class Loaders:
     train: Batches
     val: Batches
     test: Batches
+
+    @property
+    def order(self) -> Order:
+        """Of the training images."""
+        order: Any = self.train.sampler
+        return order
 
 
 ALL = Share()
