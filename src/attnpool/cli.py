@@ -61,7 +61,7 @@ class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0; 1 for a failed check; 2 for a mistake of the user; 128 + its number for a signal: 130 for Ctrl-C, 143 for SIGTERM.
+    0; 1 for a failed check; 2 for a mistake of the user; 128 + the signal for one: 130 for Ctrl-C, 143 for SIGTERM.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words

@@ -81,7 +81,7 @@ class Classifier(pl.LightningModule):
         self.model = model.to(memory_format=torch.channels_last)
         self.recipe, self.seed = recipe or Recipe(), seed
         decay = self.recipe.ema_decay
-        self.averaged = None if decay is None else ModelEmaV3(model, decay, use_warmup=True)
+        self.averaged = None if decay is None else ModelEmaV3(model, decay, use_warmup=True).train()
         self.mix = make_mix(self.recipe, num_classes)
         accuracy: Callable[..., MulticlassAccuracy] = MulticlassAccuracy
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
@@ -117,8 +117,9 @@ class Classifier(pl.LightningModule):
         self.log("train_accuracy", self.train_accuracy, on_step=False, on_epoch=True)
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.averaged is not None and not self.trainer.fit_loop._should_accumulate():
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.averaged is not None:  # before any callback sees the end of the step
             self.averaged.update(self.model, step=self.global_step)
 
     def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
