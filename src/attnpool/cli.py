@@ -166,7 +166,8 @@ def _say(text: str, code: int) -> int:
 def _quieten() -> None:
     """What a user sees is ours: no notices of the libraries, and warnings of one line."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which measures the memory of training
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("default", module="attnpool")
     warnings.showwarning = lambda message, *_: _say(f"warning: {message}", 0)  # type: ignore[assignment]

@@ -1,9 +1,12 @@
 """Which of a run's processes this one is, as torchrun or SLURM started them."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch.distributed as dist
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 
@@ -44,6 +47,18 @@ class Processes:
 
 
 ALONE = Processes()
+
+
+@contextmanager
+def together(me: Processes) -> Iterator[None]:
+    """A block that the processes leave together; the connection between them is closed after it."""
+    try:
+        yield
+        if me.count > 1:
+            dist.barrier()
+    finally:
+        if me.count > 1 and dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def processes() -> Processes:

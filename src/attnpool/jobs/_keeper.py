@@ -29,13 +29,16 @@ class Keeper(pl.Callback):
         self.history: list[dict[str, float]] = []
         self._started = self._spent = 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._started = time.perf_counter() - self._spent
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         for logger in trainer.loggers if trainer.is_global_zero else ():
             if isinstance(logger, CSVLogger):  # it begins an empty file
                 for row in self.history:
                     metrics = {name: value for name, value in row.items() if name not in ("step", "seconds")}
                     logger.log_metrics({**metrics, "epoch": row["epoch"] - 1}, int(row["step"]))
+                logger.save()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._started = time.perf_counter() - self._spent
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._started, self._spent = time.perf_counter(), 0.0

@@ -1,5 +1,6 @@
 """Batch norm with the statistics of all processes, on any device."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,6 @@ import torch.distributed as dist
 from pytorch_lightning.plugins.layer_sync import LayerSync
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -37,14 +37,29 @@ class SyncBatchNorm(LayerSync):
         return model
 
 
+class _Sum(torch.autograd.Function):
+    """Of all processes' tensors, and of their gradients on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return _Sum.forward(ctx, grads[0])
+
+
 def _forward(norm: Any, x: Tensor) -> Tensor:
     if not norm.training:
         return type(norm).forward(norm, x)
     axes, shape = (0, *range(2, x.ndim)), (1, -1, *[1] * (x.ndim - 2))
     processes = dist.get_world_size()
-    mean = all_reduce(x.mean(axes)) / processes  # (C,)
+    total: Callable[[Tensor], Tensor] = _Sum.apply
+    mean = total(x.mean(axes)) / processes  # (C,)
     centred = x - mean.view(shape)
-    variance = all_reduce(centred.square().mean(axes)) / processes
+    variance = total(centred.square().mean(axes)) / processes
     if norm.track_running_stats:
         norm.num_batches_tracked.add_(1)
         part = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum

@@ -14,7 +14,7 @@ from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import open_source
 from attnpool.jobs._annealing import Annealing
 from attnpool.jobs._classifier import OptimizerName, Recipe, ScheduleName
-from attnpool.jobs._cluster import Processes, processes
+from attnpool.jobs._cluster import Processes, processes, together
 from attnpool.jobs._fitting import Precision, fit_, make_fitter
 from attnpool.jobs._folder import CONFIG, begin, check_same_run, finish, finished, locked, refuse_overwriting
 from attnpool.jobs._keeper import Keeper
@@ -222,7 +222,7 @@ def train(
         )
         if compile:
             model.compile()
-        with locked(folder) if me.writes else nullcontext():
+        with locked(folder) if me.writes else nullcontext(), together(me):
             if me.writes and not (resume and (folder / STATE).exists()):
                 begin(folder, {**arguments, "overwrite": overwrite or resume})
             fit_(model, trainer, keeper, loaders, recipe, seed, resume)
