@@ -24,6 +24,7 @@ from attnpool.jobs.list import list_
 from attnpool.jobs.predict import predict
 from attnpool.jobs.profile import profile_
 from attnpool.jobs.prune import prune
+from attnpool.jobs.report import report
 from attnpool.jobs.train import train
 from attnpool.registry import did_you_mean
 
@@ -34,11 +35,14 @@ VERBS: dict[str, Callable[..., Any]] = {
     "profile": profile_,
     "fit": fit,
     "prune": prune,
+    "report": report,
     "convert": convert,
     "list": list_,
     "demo": demo,
 }
 """Verb to the function that does it: its signature and docstring are the command."""
+SHORT = {"output": "-o"}
+"""Options that every verb with them also has in short."""
 
 EXAMPLES = """examples:
   attnpool train mobilenet_v2-nlp_headfix2-1222121 --data folder:photos --output runs/photos
@@ -118,13 +122,17 @@ def _command(function: Callable[..., Any]) -> ArgumentParser:
     helps = {p.arg_name: p.description for p in docstring_parser.parse(inspect.getdoc(function) or "").params}
     several = {name: p for name, p in parameters.items() if get_origin(p.annotation) in (list, tuple)}
     switches = {name: p.default for name, p in parameters.items() if p.annotation is bool}
-    parser.add_function_arguments(function, as_positional=True, fail_untyped=True, skip={*several, *switches})
+    short = {name: p for name, p in parameters.items() if name in SHORT and p.kind is p.KEYWORD_ONLY}
+    skip: set[str | int] = {*several, *switches, *short}
+    parser.add_function_arguments(function, as_positional=True, fail_untyped=True, skip=skip)
     for name, p in several.items():
         of = get_args(p.annotation)[0]
         if p.default is p.empty:
             parser.add_argument(name, nargs="+", type=of, help=helps[name])
         else:
             parser.add_argument(f"--{name}", nargs="+", type=of, default=list(p.default), help=helps[name])
+    for name, p in short.items():
+        parser.add_argument(SHORT[name], f"--{name}", type=p.annotation, default=p.default, help=helps[name])
     for name, default in switches.items():
         parser.add_argument(f"--{name}", action=ActionYesNo(no_prefix="no_"), default=default, help=helps[name])
     return parser
