@@ -150,7 +150,8 @@ def _first_line(function: Callable[..., Any]) -> str:
 
 def _one_line(error: Exception) -> str:
     text = re.sub(r"""Parser key "([\w.]+)":""", r"\1:", str(error))
-    text = re.sub(rf"\b(?:{'|'.join(VERBS)})\.(?=\w)", "", text)  # jsonargparse writes train.output
+    if isinstance(error, ArgumentError):  # jsonargparse writes train.output
+        text = re.sub(rf"\b(?:{'|'.join(VERBS)})\.(?=\w)", "", text)
     text = re.sub(r"Expected an? (?:<class '([\w.]+)'>|typing\.)", lambda match: f"expected {match[1] or ''}", text)
     union = re.search(r"(.*?)Does not validate.*?Subtypes: \[(.*)\]\s+Errors.*Given value: (.*)", text, re.DOTALL)
     if union:

@@ -11,11 +11,13 @@ from matplotlib.ticker import MaxNLocator
 from attnpool.jobs._figures import COLOURS
 from attnpool.jobs._quantities import COSTS, CURVES, MEASURES
 from attnpool.jobs._report_data import curve
-from attnpool.jobs._results import DataSet
+from attnpool.jobs._results import Configuration, DataSet
 from attnpool.jobs._statistics import front
 
 MARKERS = "osD^vPX*"
 LINES = ("-", "--", ":", "-.")
+MOST = 12
+"""Configurations above which only those on the front are named."""
 WIDE = 10
 """Ratio of the most memory to the least above which its axis is logarithmic."""
 
@@ -33,10 +35,12 @@ def curves_picture(data: Sequence[DataSet]) -> Figure:
     figure, plots = _subplots(data)
     quantity = CURVES[0]
     for axes, part in zip(plots, data, strict=True):
-        for c, (colour, marker, line) in zip(part.configurations, _styles(), strict=False):
+        for c, (colour, marker, line) in _named(part):
             epochs, found = curve(c, quantity)
             means = [e.mean * quantity.scale for e in found]
-            axes.plot(epochs, means, color=colour, marker=marker, linestyle=line, label=_plain(c.name))
+            every = 1 if len(epochs) <= 25 else len(epochs)
+            options: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line, "markevery": every}
+            axes.plot(epochs, means, label=_plain(c.name), **options)
             halves = [(e.half or 0) * quantity.scale for e in found]
             low, high = ([m + sign * h for m, h in zip(means, halves, strict=True)] for sign in (-1, 1))
             axes.fill_between(epochs, low, high, color=colour, alpha=0.12, linewidth=0)
@@ -49,22 +53,37 @@ def curves_picture(data: Sequence[DataSet]) -> Figure:
 
 def _accuracy_over_memory(axes: Axes, part: DataSet) -> None:
     x, y = COSTS[0], MEASURES[0]
-    points = []
-    for c, (colour, marker, _) in zip(part.configurations, _styles(), strict=False):
-        cost, value = c.estimate(x), c.estimate(y)
-        if cost is None or value is None:
-            continue
-        points.append((cost.mean * x.scale, value.mean * y.scale))
-        bar = None if value.half is None else value.half * y.scale
-        options: dict[str, Any] = {"capsize": 4, "markeredgecolor": "black", "markeredgewidth": 0.6, "markersize": 9}
-        axes.errorbar(*points[-1], bar, color=colour, marker=marker, linestyle="", label=_plain(c.name), **options)
-    stairs = [points[i] for i in front([cost for cost, _ in points], [value for _, value in points])]
+    places, means = _front(part)
+    stairs = [means[i] for i in places]
     axes.step(*zip(*stairs, strict=True), where="post", color="#5b666f", linestyle=":", zorder=0, label="front")
-    if max(points)[0] > WIDE * min(points)[0]:
+    if len(part.configurations) > MOST:
+        axes.plot(*zip(*means, strict=True), "o", color="#b8b8b8", markersize=5, zorder=0, label="the others")
+    for c, (colour, marker, _) in _named(part):
+        value = c.estimate(y)
+        bar = None if value is None or value.half is None else value.half * y.scale
+        look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 9, "capsize": 4, "linestyle": ""}
+        point = means[part.configurations.index(c)]
+        axes.errorbar(*point, bar, label=_plain(c.name), markeredgecolor="black", markeredgewidth=0.6, **look)
+    if max(means)[0] > WIDE * min(means)[0]:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(x.title)
     axes.set_ylabel(y.title)
     _finish(axes, part)
+
+
+def _front(part: DataSet) -> tuple[list[int], list[tuple[float, float]]]:
+    """Places on the front, and the point of every configuration, in the units of the picture."""
+    x, y = COSTS[0], MEASURES[0]
+    means = [((c.mean(x) or 0.0) * x.scale, (c.mean(y) or 0.0) * y.scale) for c in part.configurations]
+    return front([cost for cost, _ in means], [value for _, value in means]), means
+
+
+def _named(part: DataSet) -> list[tuple[Configuration, tuple[str, str, str]]]:
+    """The configurations that a legend can hold, with their looks: all, or the first of the front."""
+    styles = zip(cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False)
+    looks = list(zip(part.configurations, styles, strict=False))
+    return looks if len(looks) <= MOST else [looks[i] for i in _front(part)[0][:MOST]]
 
 
 def _subplots(data: Sequence[DataSet]) -> tuple[Figure, Sequence[Axes]]:
@@ -72,14 +91,12 @@ def _subplots(data: Sequence[DataSet]) -> tuple[Figure, Sequence[Axes]]:
     return figure, figure.subplots(1, len(data), squeeze=False)[0]
 
 
-def _styles() -> Any:
-    return zip(cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False)
-
-
 def _finish(axes: Axes, part: DataSet) -> None:
-    axes.set_title(_plain(part.name), fontsize=10)
+    count = len(part.configurations)
+    some = f" (of {count} configurations, those on the front)" if count > MOST else ""
+    axes.set_title(f"{_plain(part.name)}{some}", fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3 if count <= MOST else 2)
 
 
 def _plain(name: str) -> str:

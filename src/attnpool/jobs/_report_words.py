@@ -8,7 +8,7 @@ from attnpool.jobs._results import DataSet, Results
 from attnpool.jobs._rows import Row
 from attnpool.jobs._statistics import Estimate, front, paired
 
-NAMED = 6
+NAMED = 5
 """Most configurations that a summary names."""
 ACCURACY, PEAK = MEASURES[0], COSTS[0]
 
@@ -33,7 +33,8 @@ def environment(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
     """What the trials ran with: a name, and its values, with how many trials had each if they are several."""
     found: dict[str, Counter[str]] = {}
     for row in rows:
-        versions = {f"version of {name}": value for name, value in (row.get("versions") or {}).items()}
+        known = row.get("versions")
+        versions = {f"version of {name}": value for name, value in known.items()} if isinstance(known, dict) else {}
         about = {"device": row.get("device"), "commit": row.get("commit"), **versions}
         for name, value in about.items():
             found.setdefault(name, Counter())[str(value or "unknown")] += 1
@@ -53,9 +54,9 @@ def remarks(results: Results) -> list[str]:
                     f"{c.name}, {data.name}: {', '.join(unequal)} differ between the seeds; the mean is shown."
                 )
         seeds = Counter(seed for c in data.configurations for seed in c.trials)
-        partial = [c.name for c in data.configurations if len(c.trials) < len(seeds)]
+        partial = [f"{c.name} ({len(c.trials)})" for c in data.configurations if len(c.trials) < len(seeds)]
         if partial:
-            found.append(f"{data.name}: there are {len(seeds)} seeds, but not all of them of {', '.join(partial)}.")
+            found.append(f"{data.name}: fewer than all {len(seeds)} seeds have a result of {', '.join(partial)}.")
     return found
 
 
@@ -84,16 +85,19 @@ def _differences(data: DataSet, baseline: int) -> str:
     others = [c for c in data.configurations if c is not base]
     found = [(c.name, paired(c.values(ACCURACY), base.values(ACCURACY))) for c in others]
     sure = [(name, d) for name, d in found if d is not None and d.excludes_zero]
+    sure.sort(key=lambda item: -abs(item[1].mean))
     tested = sum(d is not None and d.half is not None for _, d in found)
     start = f"Paired by seed with {base.name}, "
     if not tested:
         return f"{start}no difference has an interval: that takes two seeds in common."
     if not sure:
-        return f"{start}none of {_number(tested, 'difference')} in test accuracy has a 95 % interval that excludes 0."
+        return (
+            f"{start}none of {_number(tested, 'difference')} in test accuracy has a 95 % interval that excludes\u00a00."
+        )
     texts = [f"{name} by {estimate_text(d, ACCURACY, sign=True).removesuffix(' %')} points" for name, d in sure[:NAMED]]
     count = f"{len(sure)} of {_number(tested, 'difference')} in test accuracy"
     verb = "has a 95 % interval that excludes" if len(sure) == 1 else "have 95 % intervals that exclude"
-    return f"{start}{count} {verb} 0: {_listed(texts, len(sure))}."
+    return f"{start}{count} {verb}\u00a00: {_listed(texts, len(sure))}."
 
 
 def _listed(texts: Sequence[str], count: int) -> str:

@@ -114,7 +114,7 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _data_name(name: str, classes: Sequence[str], often: int) -> str:
-    return name if often == 1 else f"{name} ({len(classes)} classes: {', '.join(classes)})"
+    return name if often == 1 else f"{name} ({len(classes)} classes, {classes[0]} to {classes[-1]})"
 
 
 def _configurations(rows: Sequence[Row]) -> tuple[Configuration, ...]:

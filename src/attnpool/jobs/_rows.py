@@ -14,6 +14,12 @@ Row = dict[str, Any]
 Rule = tuple[str, Callable[[Any], bool]]
 
 
+def file_of(place: str) -> Path:
+    """The file itself, or the results.jsonl of a folder."""
+    path = Path(place)
+    return path / FILE if path.is_dir() else path
+
+
 def read_rows(place: str) -> list[Row]:
     """The rows of a file, or of the results.jsonl of a folder.
 
@@ -21,8 +27,7 @@ def read_rows(place: str) -> list[Row]:
         FileNotFoundError: if there is none.
         ValueError: for a line that is no row.
     """
-    path = Path(place)
-    file = path / FILE if path.is_dir() else path
+    file = file_of(place)
     if not file.is_file():
         raise FileNotFoundError(f"results has to be files, or folders that hold a {FILE}, but {file} does not exist")
     try:

@@ -20,8 +20,8 @@ from attnpool.jobs._report_figures import curves_picture, memory_picture
 from attnpool.jobs._report_page import render
 from attnpool.jobs._report_words import estimate_text
 from attnpool.jobs._results import Results, read_results
+from attnpool.jobs._rows import file_of
 from attnpool.jobs._statistics import paired
-from attnpool.jobs._trainer import make_folder
 from attnpool.registry import did_you_mean
 
 NEEDED = ("jinja2", "plotly", "scipy")
@@ -102,12 +102,14 @@ def report(
     page = Path(output)
     targets = [page, *([Path(figures) / name for name in FIGURES] if figures is not None else [])]
     _check_targets(page, targets, overwrite)
+    if page.resolve() in [file_of(place).resolve() for place in results]:
+        raise ValueError(f"output has to be another file than the results, but got {str(page)!r}")
     found = read_results(results)
     places = _baselines(found, baseline)
     names = ", ".join(data.name for data in found.data)
     contents = [render(found, places, title or f"Accuracy and memory on {names}").encode()]
     if figures is not None:
-        make_folder(figures)
+        _make_figures_folder(Path(figures))
         pictures = memory_picture(found.data), curves_picture(found.data)
         contents += [*map(_png, pictures), _csv(found, places).encode()]
     for file, content in zip(targets, contents, strict=True):
@@ -125,6 +127,13 @@ def _check_targets(page: Path, targets: Sequence[Path], overwrite: bool) -> None
     there = [str(file) for file in targets if file.exists()]
     if there and not overwrite:
         raise FileExistsError(f"output has to be new, but {', '.join(there)} exists; or say --overwrite")
+
+
+def _make_figures_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"figures has to be a folder, but {folder} cannot be made: {error.strerror}") from error
 
 
 def _baselines(results: Results, name: str | None) -> list[int]:

@@ -72,6 +72,7 @@ function layoutOf(theme, size, height, more) {
 /** Ticks of a logarithmic axis at 1, 2 and 5 times the powers of ten, written out. */
 function logTicks(values) {
   const known = values.filter((value) => value > 0);
+  if (known.length === 0) return { type: "linear" };
   const first = Math.floor(Math.log10(Math.min(...known))), last = Math.ceil(Math.log10(Math.max(...known)));
   const powers = Array.from({ length: last - first + 1 }, (_, k) => 10 ** (first + k));
   const tickvals = powers.flatMap((power) => (powers.length > 5 ? [power] : [power, 2 * power, 5 * power]));
@@ -121,7 +122,7 @@ function scatterFigure(numbers, part, state, theme, size) {
   });
   return {
     data: [stairs, ...points],
-    layout: layoutOf(theme, size, size.narrow ? 360 : 460, {
+    layout: layoutOf(theme, size, size.narrow || size.width ? 360 : 460, {
       xaxis: axis(x.title, theme, state.log ? logTicks(points.flatMap((point) => point.x)) : { type: "linear" }),
       yaxis: axis(y.title, theme),
     }),
@@ -198,7 +199,7 @@ function curvesFigure(numbers, part, state, theme, size) {
   const last = Math.max(...part.configurations.flatMap((c) => c.curves[quantity.key].epochs), 1);
   return {
     data,
-    layout: layoutOf(theme, size, size.narrow ? 340 : 420, {
+    layout: layoutOf(theme, size, size.narrow || size.width ? 340 : 420, {
       xaxis: axis("epoch", theme, last <= 12 ? { dtick: 1 } : {}),
       yaxis: axis(quantity.title, theme),
     }),
