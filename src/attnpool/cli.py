@@ -150,15 +150,16 @@ def _first_line(function: Callable[..., Any]) -> str:
 
 def _one_line(error: Exception) -> str:
     text = re.sub(r"""Parser key "([\w.]+)":""", r"\1:", str(error))
-    if isinstance(error, ArgumentError):  # jsonargparse writes train.output
-        text = re.sub(rf"\b(?:{'|'.join(VERBS)})\.(?=\w)", "", text)
+    for verb, function in VERBS.items() if isinstance(error, ArgumentError) else ():
+        names = "|".join(["config", *inspect.signature(function).parameters])
+        text = re.sub(rf"\b{verb}\.(?=(?:{names})\b)", "", text)  # jsonargparse writes train.output
     text = re.sub(r"Expected an? (?:<class '([\w.]+)'>|typing\.)", lambda match: f"expected {match[1] or ''}", text)
     union = re.search(r"(.*?)Does not validate.*?Subtypes: \[(.*)\]\s+Errors.*Given value: (.*)", text, re.DOTALL)
     if union:
         types = re.sub(r"<class '(\w+)'>|typing\.", lambda match: match[1] or "", union[2]).replace("NoneType", "null")
         text = f"{union[1]} expected one of {types}. Got value: {union[3]}"
-    verb = re.search(r"invalid choice: '(\w+)' \(choose from", text)
-    return " ".join(text.split()) + (did_you_mean(verb[1], VERBS) if verb else "")
+    unknown = re.search(r"invalid choice: '(\w+)' \(choose from", text)
+    return " ".join(text.split()) + (did_you_mean(unknown[1], VERBS) if unknown else "")
 
 
 def _say(text: str, code: int) -> int:
