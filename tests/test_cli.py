@@ -132,6 +132,7 @@ WRONG = {
     f"train {STRING} --accelerator abacus": "abacus",
     f"train {STRING} --output /dev/null/run": "/dev/null/run",
     "train --config nowhere.yaml": "nowhere.yaml",
+    "train --config train.yaml": "train.yaml",
     "tran resnet18-skip-1222": "invalid choice: 'tran'",
     "": "subcommand",
     "evaluate nowhere": "nowhere has to be a checkpoint directory",

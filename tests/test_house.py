@@ -108,7 +108,9 @@ def test_the_wheel_holds_the_data_and_the_licences(tmp_path: Path) -> None:
     subprocess.run([uv, "build", "--quiet", "--wheel", "--out-dir", tmp_path, ROOT], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    for wanted in ("embedded/fashion_mnist.npz", "embedded/LICENSE", "embedded/README.md", "attnpool/cli.py"):
+    embedded = ("embedded/fashion_mnist.npz", "embedded/LICENSE", "embedded/README.md")
+    page = [f"jobs/report_page/{name}" for name in ("page.html", "page.css", "page.js", "charts.js")]
+    for wanted in (*embedded, *page, "attnpool/cli.py"):
         assert any(name.endswith(wanted) for name in names), wanted
     assert any("dist-info/licenses/LICENSE" in name for name in names)
     assert wheel.stat().st_size < 8e6

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from attnpool.jobs.fit import fit
     from attnpool.jobs.predict import predict
     from attnpool.jobs.prune import prune
+    from attnpool.jobs.report import report
     from attnpool.jobs.train import train
 
 __version__ = "0.1.0"
@@ -63,12 +64,13 @@ __all__ = [
     "prune",
     "prune_channels",
     "replace_downsampling_",
+    "report",
     "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """The verbs of the command line as functions, imported when asked for: they bring Lightning."""
-    if name in ("convert", "evaluate", "fit", "predict", "prune", "train"):
+    if name in ("convert", "evaluate", "fit", "predict", "prune", "report", "train"):
         return getattr(import_module(f"attnpool.jobs.{name}"), name)
     raise AttributeError(f"module 'attnpool' has no attribute {name!r}")

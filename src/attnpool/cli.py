@@ -25,6 +25,7 @@ from attnpool.jobs.list import list_
 from attnpool.jobs.predict import predict
 from attnpool.jobs.profile import profile_
 from attnpool.jobs.prune import prune
+from attnpool.jobs.report import report
 from attnpool.jobs.train import train
 from attnpool.registry import did_you_mean
 
@@ -35,11 +36,14 @@ VERBS: dict[str, Callable[..., Any]] = {
     "profile": profile_,
     "fit": fit,
     "prune": prune,
+    "report": report,
     "convert": convert,
     "list": list_,
     "demo": demo,
 }
 """Verb to the function that does it: its signature and docstring are the command."""
+SHORT = {"output": "-o"}
+"""Options that every verb with them also has in short."""
 
 EXAMPLES = """examples:
   attnpool train mobilenet_v2-nlp_headfix2-1222121 --data folder:photos --output runs/photos
@@ -124,13 +128,17 @@ def _command(function: Callable[..., Any]) -> ArgumentParser:
     helps = {p.arg_name: p.description for p in docstring_parser.parse(inspect.getdoc(function) or "").params}
     several = {name: p for name, p in parameters.items() if get_origin(p.annotation) in (list, tuple)}
     switches = {name: p.default for name, p in parameters.items() if p.annotation is bool}
-    parser.add_function_arguments(function, as_positional=True, fail_untyped=True, skip={*several, *switches})
+    short = {name: p for name, p in parameters.items() if name in SHORT and p.kind is p.KEYWORD_ONLY}
+    skip: set[str | int] = {*several, *switches, *short}
+    parser.add_function_arguments(function, as_positional=True, fail_untyped=True, skip=skip)
     for name, p in several.items():
         of = get_args(p.annotation)[0]
         if p.default is p.empty:
             parser.add_argument(name, nargs="+", type=of, help=helps[name])
         else:
             parser.add_argument(f"--{name}", nargs="+", type=of, default=list(p.default), help=helps[name])
+    for name, p in short.items():
+        parser.add_argument(SHORT[name], f"--{name}", type=p.annotation, default=p.default, help=helps[name])
     for name, default in switches.items():
         parser.add_argument(f"--{name}", action=ActionYesNo(no_prefix="no_"), default=default, help=helps[name])
     return parser
@@ -148,14 +156,16 @@ def _first_line(function: Callable[..., Any]) -> str:
 
 def _one_line(error: Exception) -> str:
     text = re.sub(r"""Parser key "([\w.]+)":""", r"\1:", str(error))
-    text = re.sub(rf"\b(?:{'|'.join(VERBS)})\.(?=\w)", "", text)  # jsonargparse writes train.output
+    for verb, function in VERBS.items() if isinstance(error, ArgumentError) else ():
+        names = "|".join(["config", *inspect.signature(function).parameters])
+        text = re.sub(rf"\b{verb}\.(?=(?:{names})\b)", "", text)  # jsonargparse writes train.output
     text = re.sub(r"Expected an? (?:<class '([\w.]+)'>|typing\.)", lambda match: f"expected {match[1] or ''}", text)
     union = re.search(r"(.*?)Does not validate.*?Subtypes: \[(.*)\]\s+Errors.*Given value: (.*)", text, re.DOTALL)
     if union:
         types = re.sub(r"<class '(\w+)'>|typing\.", lambda match: match[1] or "", union[2]).replace("NoneType", "null")
         text = f"{union[1]} expected one of {types}. Got value: {union[3]}"
-    verb = re.search(r"invalid choice: '(\w+)' \(choose from", text)
-    return " ".join(text.split()) + (did_you_mean(verb[1], VERBS) if verb else "")
+    unknown = re.search(r"invalid choice: '(\w+)' \(choose from", text)
+    return " ".join(text.split()) + (did_you_mean(unknown[1], VERBS) if unknown else "")
 
 
 def _say(text: str, code: int) -> int:

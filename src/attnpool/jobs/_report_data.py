@@ -1,0 +1,111 @@
+"""The numbers of a report: estimates, fronts and paired differences, as the page and summary.csv have them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from attnpool.jobs._quantities import COSTS, CURVES, MEASURES, Quantity
+from attnpool.jobs._results import Configuration, DataSet
+from attnpool.jobs._statistics import Estimate, estimate, front, paired
+
+Pair = tuple[float, float | None]
+"""Mean, and half of the interval or None."""
+
+
+def page_data(data: DataSet, baseline: int) -> dict[str, Any]:
+    """All that the page shows of a data set, for JSON; configurations are told by their place."""
+    configurations = data.configurations
+    return {
+        "name": data.name,
+        "classes": list(data.classes),
+        "baseline": baseline,
+        "configurations": [_configuration(c) for c in configurations],
+        "fronts": {x.key: {y.key: _front(configurations, x, y) for y in MEASURES} for x in COSTS},
+        "pairs": [[_difference(c, base, data.classes) for c in configurations] for base in configurations],
+    }
+
+
+def quantity_data(quantities: Sequence[Quantity]) -> list[dict[str, Any]]:
+    """Names, units and decimals, for JSON."""
+    return [
+        {
+            "key": q.key,
+            "label": q.label,
+            "title": q.title,
+            "unit": q.unit,
+            "scale": q.scale,
+            "digits": q.digits,
+            "up": q.higher_is_better,
+        }
+        for q in quantities
+    ]
+
+
+def table_rows(data: DataSet, baseline: int) -> list[dict[str, Any]]:
+    """A row for each configuration, as in the page's table: numbers in their own units, empty where there is none."""
+    base = data.configurations[baseline]
+    rows = []
+    for c in data.configurations:
+        row: dict[str, Any] = {"data": data.name, "name": c.name, "seeds": len(c.trials)}
+        for quantity in MEASURES:
+            row |= _columns(quantity.key, c.estimate(quantity))
+        difference = None if c is base else paired(c.values(MEASURES[0]), base.values(MEASURES[0]))
+        row |= {"baseline": base.name, "pairs": difference.n if difference else ""}
+        row |= _columns("difference", difference)
+        row["excludes_0"] = "" if difference is None or difference.half is None else str(difference.excludes_zero)
+        rows.append(row | {cost.key: c.mean(cost) for cost in COSTS})
+    return rows
+
+
+def curve(configuration: Configuration, quantity: Quantity) -> tuple[list[int], list[Estimate]]:
+    """Epochs, and the mean over the seeds that have each."""
+    values: dict[int, list[float]] = {}
+    for row in configuration.trials.values():
+        for epoch in row["history"]:
+            values.setdefault(epoch["epoch"], []).append(epoch[quantity.key])
+    return sorted(values), [estimate(values[epoch]) for epoch in sorted(values)]
+
+
+def _configuration(c: Configuration) -> dict[str, Any]:
+    curves = {}
+    for quantity in CURVES:
+        epochs, estimates = curve(c, quantity)
+        curves[quantity.key] = {"epochs": epochs, "values": list(map(_pair, estimates))}
+    by_class = zip(*(row["per_class"] for row in c.trials.values()), strict=True)
+    return {
+        "name": c.name,
+        "seeds": list(c.trials),
+        "measures": {q.key: _pair(c.estimate(q)) for q in MEASURES},
+        "costs": {q.key: c.mean(q) for q in COSTS},
+        "classes": [_pair(estimate(values)) for values in by_class],
+        "curves": curves,
+    }
+
+
+def _difference(c: Configuration, base: Configuration, classes: Sequence[str]) -> dict[str, Any] | None:
+    """Of one configuration to another; None to itself, or without a common seed."""
+    common = [seed for seed in c.trials if seed in base.trials]
+    if c is base or not common:
+        return None
+    by_class = []
+    for k in range(len(classes)):
+        values = [c.trials[seed]["per_class"][k] - base.trials[seed]["per_class"][k] for seed in common]
+        by_class.append(_pair(estimate(values)))
+    measures = {q.key: _pair(paired(c.values(q), base.values(q))) for q in MEASURES}
+    return {"n": len(common), "measures": measures, "classes": by_class}
+
+
+def _front(configurations: Sequence[Configuration], x: Quantity, y: Quantity) -> list[int]:
+    values = [c.mean(y) or 0.0 for c in configurations]  # none is None: every row has its measures
+    return front([c.mean(x) for c in configurations], values, higher_is_better=y.higher_is_better)
+
+
+def _pair(found: Estimate | None) -> Pair | None:
+    return None if found is None else (round(found.mean, 8), None if found.half is None else round(found.half, 8))
+
+
+def _columns(name: str, found: Estimate | None) -> dict[str, float | str]:
+    if found is None:
+        return {name: "", f"{name}_low": "", f"{name}_high": ""}
+    if found.half is None:
+        return {name: found.mean, f"{name}_low": "", f"{name}_high": ""}
+    return {name: found.mean, f"{name}_low": found.mean - found.half, f"{name}_high": found.mean + found.half}

@@ -1,0 +1,80 @@
+"""The page of a report: one HTML file with its style, its code, plotly and all numbers in it."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from attnpool.jobs._figures import COLOURS
+from attnpool.jobs._quantities import COSTS, CURVES, DTYPES, MEASURES
+from attnpool.jobs._report_data import page_data, quantity_data
+from attnpool.jobs._report_words import environment, remarks, summary
+from attnpool.jobs._results import DataSet, Results, differing
+from attnpool.jobs._rows import Row
+from attnpool.jobs.profile import CONVENTIONS
+
+FOLDER = Path(__file__).parent / "report_page"
+CODE = ("charts.js", "page.js")
+
+
+def render(results: Results, baselines: Sequence[int], title: str) -> str:
+    """The whole page; names of networks and classes are escaped wherever they stand.
+
+    Args:
+        results: What to report.
+        baselines: Place of the baseline in each data set.
+        title: Of the page.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    page = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
+    parts = [page_data(data, baseline) for data, baseline in zip(results.data, baselines, strict=True)]
+    numbers = {
+        "data": parts,
+        "measures": quantity_data(MEASURES),
+        "costs": quantity_data(COSTS),
+        "curves": quantity_data(CURVES),
+        "dtypes": DTYPES,
+        "colours": COLOURS,
+    }
+    code = [get_plotlyjs(), *((FOLDER / name).read_text(encoding="utf-8") for name in CODE)]
+    return page.get_template("page.html").render(
+        title=title,
+        summaries=[
+            summary(data, baseline, sum(row["data"] == data.source for row in results.failed))
+            for data, baseline in zip(results.data, baselines, strict=True)
+        ],
+        numbers=numbers,
+        settings=[_settings(data) for data in results.data],
+        failed=[_failure(row) for row in results.failed],
+        environment=environment([*results.finished, *results.failed]),
+        remarks=remarks(results),
+        conventions=list(CONVENTIONS.values()),
+        style=(FOLDER / "page.css").read_text(encoding="utf-8"),
+        code=code,
+        allowed=" ".join(map(_hash, code)),
+    )
+
+
+def _hash(script: str) -> str:
+    """As a content security policy names the one script that may run."""
+    return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
+
+
+def _settings(data: DataSet) -> dict[str, Any]:
+    """What all configurations have in common, and a row for each of what differs."""
+    all_settings = [c.settings for c in data.configurations]
+    names = differing(all_settings)
+    common = {name: _text(value) for name, value in all_settings[0].items() if name not in names}
+    rows = [(c.name, [_text(c.settings.get(name, "")) for name in names]) for c in data.configurations]
+    return {"data": data.name, "common": common, "names": names, "rows": rows}
+
+
+def _failure(row: Row) -> dict[str, Any]:
+    return {key: _text(row.get(key)) for key in ("name", "data", "seed", "attempts", "error", "trial", "finished_at")}
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None or value == "" else str(value)

@@ -1,0 +1,136 @@
+"""Trials by what they share: data sets, their configurations, and the trials that failed."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attnpool.jobs._quantities import Quantity
+from attnpool.jobs._rows import Row, read_rows
+from attnpool.jobs._statistics import Estimate, estimate
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All finished trials of the same settings.
+
+    Args:
+        name: That tells it from the others of its data set.
+        trials: Row of each seed, the smallest seed first.
+    """
+
+    name: str
+    trials: dict[int, Row]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of training, which its seeds share."""
+        return next(iter(self.trials.values()))["settings"]
+
+    def values(self, quantity: Quantity) -> dict[Any, float]:
+        """A number of each seed that has it."""
+        found = {seed: quantity.of(row) for seed, row in self.trials.items()}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    def estimate(self, quantity: Quantity) -> Estimate | None:
+        """Its mean over the seeds; None if it was not measured."""
+        values = list(self.values(quantity).values())
+        return estimate(values) if values else None
+
+    def mean(self, quantity: Quantity) -> float | None:
+        """The mean over the seeds alone."""
+        found = self.estimate(quantity)
+        return None if found is None else found.mean
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What was trained on the same data and classes; configurations are in the order of the files.
+
+    Args:
+        name: Unlike that of any other data set: the source, and the classes where sources are alike.
+        source: As the rows have it.
+        classes: Their names.
+        configurations: At least one.
+    """
+
+    name: str
+    source: str
+    classes: tuple[str, ...]
+    configurations: tuple[Configuration, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the configurations."""
+        return [c.name for c in self.configurations]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All data sets, and the rows of the trials that failed."""
+
+    data: tuple[DataSet, ...]
+    failed: tuple[Row, ...]
+
+    @property
+    def finished(self) -> list[Row]:
+        """The rows of all finished trials."""
+        return [row for part in self.data for c in part.configurations for row in c.trials.values()]
+
+
+def read_results(places: Sequence[str]) -> Results:
+    """Read files, or folders that hold a results.jsonl; of the same trial twice, the last row counts.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: for what is no row, naming file and line, or if no trial has finished.
+    """
+    trials = {(row["data"], row["trial"]): row for place in places for row in read_rows(place)}
+    failed = tuple(row for row in trials.values() if row["status"] == "failed")
+    groups: dict[tuple[str, tuple[str, ...]], list[Row]] = {}
+    for row in trials.values():
+        if row["status"] == "finished":
+            groups.setdefault((row["data"], tuple(row["classes"])), []).append(row)
+    if not groups:
+        raise ValueError(
+            f"results has to hold a finished trial, but {', '.join(places)} got as far as {len(failed)} that failed"
+            if failed
+            else f"results has to hold a finished trial, but got none in {', '.join(places) or 'no file'}"
+        )
+    often = Counter(name for name, _ in groups)
+    data = tuple(
+        DataSet(_data_name(name, classes, often[name]), name, classes, _configurations(rows))
+        for (name, classes), rows in groups.items()
+    )
+    return Results(data, failed)
+
+
+def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """The names of the settings that are not the same everywhere."""
+    names = dict.fromkeys(name for values in settings for name in values)
+    missing = object()
+    return [n for n in names if any(values.get(n, missing) != settings[0].get(n, missing) for values in settings)]
+
+
+def _data_name(name: str, classes: Sequence[str], often: int) -> str:
+    return name if often == 1 else f"{name} ({len(classes)} classes, {classes[0]} to {classes[-1]})"
+
+
+def _configurations(rows: Sequence[Row]) -> tuple[Configuration, ...]:
+    """Rows of the same name and settings together; of equal names, each says what it differs in."""
+    groups: dict[tuple[str, str], dict[int, Row]] = {}
+    for row in rows:
+        groups.setdefault((row["name"], json.dumps(row["settings"], sort_keys=True)), {})[row["seed"]] = row
+    namesakes: dict[str, list[dict[str, Any]]] = {}
+    for (name, settings), _ in groups.items():
+        namesakes.setdefault(name, []).append(json.loads(settings))
+    return tuple(
+        Configuration(_full_name(name, json.loads(settings), namesakes[name]), dict(sorted(trials.items())))
+        for (name, settings), trials in groups.items()
+    )
+
+
+def _full_name(name: str, settings: dict[str, Any], namesakes: Sequence[dict[str, Any]]) -> str:
+    said = ", ".join(f"{key}={settings.get(key)}" for key in differing(namesakes))
+    return f"{name} ({said})" if said else name
