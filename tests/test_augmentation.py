@@ -39,8 +39,5 @@ def test_randomness_leaves_all_three_states_even_after_an_error() -> None:
 
 @pytest.mark.parametrize("numbers", [(), (0, -1)])
 def test_randomness_wants_integers_of_at_least_0(numbers: tuple[int, ...]) -> None:
-    with (
-        pytest.raises(ValueError, match="numbers has to be one or more integers of at least 0, but got"),
-        randomness(*numbers),
-    ):
-        pass
+    with pytest.raises(ValueError, match="numbers has to be one or more integers of at least 0, but got"):
+        randomness(*numbers).__enter__()
