@@ -11,7 +11,8 @@ from PIL import Image
 
 from attnpool.data import fashion_mnist as embedded
 from attnpool.data.arrays import ArrayImages, pixel_statistics
-from attnpool.data.loaders import Loaders, make_loaders
+from attnpool.data.loaders import Loaders, Share, make_loaders
+from attnpool.data.order import Order
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import DataError, Source, open_source
 from attnpool.data.split import stratified_split
@@ -297,8 +298,17 @@ def test_splits_do_not_overlap_and_follow_the_seed() -> None:
     assert parts(1)[1] != val
 
 
-def run(loaders: Loaders, epochs: int = 2) -> list[torch.Tensor]:
-    return [images for _ in range(epochs) for images, _ in loaders.train]
+def run(loaders: Loaders, epochs: tuple[int, ...] = (0, 1)) -> list[torch.Tensor]:
+    found = []
+    for epoch in epochs:
+        order_of(loaders).set_epoch(epoch)
+        found += [images for images, _ in loaders.train]
+    return found
+
+
+def order_of(loaders: Loaders) -> Order:
+    assert isinstance(loaders.train.sampler, Order)
+    return loaders.train.sampler
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -312,7 +322,49 @@ def test_a_seed_fixes_order_and_augmentation_and_leaves_the_global_state(tmp_pat
     other = run(make_loaders(source, GREY, batch_size=8, augment=True, workers=workers, seed=1))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
-    assert not torch.equal(torch.cat(first[: len(first) // 2]), torch.cat(first[len(first) // 2 :]))
+    half = len(first) // 2
+    assert not torch.equal(torch.cat(first[:half]), torch.cat(first[half:]))
+    alone = run(make_loaders(source, GREY, batch_size=8, augment=True), epochs=(1,))
+    assert all(torch.equal(a, b) for a, b in zip(first[half:], alone, strict=True))  # whatever came before it
+
+
+@pytest.mark.parametrize(("processes", "accumulate"), [(1, 3), (2, 1), (3, 2)])
+def test_processes_together_take_the_batches_of_one(tmp_path: Path, processes: int, accumulate: int) -> None:
+    source = open_source(f"npz:{save_npz(tmp_path / 'a.npz')}")
+
+    def loaders(process: int = 0, processes: int = 1, accumulate: int = 1) -> Loaders:
+        share = Share(process, processes, accumulate)
+        return make_loaders(source, GREY, batch_size=12, augment=True, share=share)
+
+    def rows(batches: list[torch.Tensor]) -> list[list[float]]:
+        return sorted(torch.cat(batches).flatten(1).tolist())
+
+    alone, shares = run(loaders(), epochs=(3,)), [loaders(i, processes, accumulate) for i in range(processes)]
+    parts = [run(share, epochs=(3,)) for share in shares]
+    for k, batch in enumerate(alone):
+        mine = [part for share in parts for part in share[k * accumulate : (k + 1) * accumulate]]
+        assert len({len(part) for part in mine}) == 1
+        assert rows(mine) == rows([batch])
+    assert all(len(part) == len(alone) * accumulate for part in parts)
+    held = [images for share in shares for images, _ in share.val]
+    assert rows(held) == rows([images for images, _ in loaders().val])  # none twice, none left out
+
+
+def test_an_epoch_goes_on_after_the_batches_that_were_taken(tmp_path: Path) -> None:
+    source = open_source(f"npz:{save_npz(tmp_path / 'a.npz')}")
+    whole = run(make_loaders(source, GREY, batch_size=8, augment=True), epochs=(2, 3))
+    rest = make_loaders(source, GREY, batch_size=8, augment=True)
+    order_of(rest).skip(epoch=2, images=24)
+    assert all(torch.equal(a, b) for a, b in zip(whole[3:], run(rest, epochs=(2, 3)), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("length", "batch_size", "parts", "says"),
+    [(9, 8, 3, "batch_size has to be a multiple of 3"), (2, 9, 3, "data has")],
+)
+def test_an_order_that_cannot_be_shared(length: int, batch_size: int, parts: int, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Order(length, batch_size, seed=0, processes=parts, parts=parts)
 
 
 def test_augmentation_only_on_train(tmp_path: Path) -> None:

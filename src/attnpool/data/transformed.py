@@ -1,25 +1,27 @@
 """Some of the images of a split, each through a transform."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
-import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
+from attnpool.data.order import Draw
+from attnpool.data.randomness import randomness
 from attnpool.data.source import LabelledImages
 
 
 class Transformed(Dataset[tuple[Tensor, int]]):
     """`images` at `indices`, transformed.
 
+    Asked for a position, it applies the transform as it is. Asked for (position, epoch), it lets a random transform
+    draw from (seed, epoch, image) alone: what comes out depends neither on what was drawn before nor on the process.
+
     Args:
         images: A split of a source.
         indices: Which of its images, in which order.
         transform: From a PIL image to a tensor.
-        generator: Where a random transform draws from. A DataLoader worker draws from its own random state instead,
-            which the generator of the loader has seeded.
+        seed: Of a random transform.
     """
 
     def __init__(
@@ -27,31 +29,22 @@ class Transformed(Dataset[tuple[Tensor, int]]):
         images: LabelledImages,
         indices: Sequence[int],
         transform: Callable[[Image.Image], Tensor],
-        generator: torch.Generator | None = None,
+        seed: int = 0,
     ) -> None:
         self.images = images
         self.indices = indices
         self.transform = transform
-        self.generator = generator
+        self.seed = seed
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.images[self.indices[index]]
-        if self.generator is None or get_worker_info() is not None:
+    def __getitem__(self, draw: int | Draw) -> tuple[Tensor, int]:
+        if isinstance(draw, int):
+            image, label = self.images[self.indices[draw]]
             return self.transform(image), label
-        with drawing_from(self.generator):
+        position, epoch = draw
+        index = self.indices[position]
+        image, label = self.images[index]
+        with randomness(self.seed, epoch, index):
             return self.transform(image), label
-
-
-@contextmanager
-def drawing_from(generator: torch.Generator) -> Iterator[None]:
-    """Within, the global CPU random numbers come from `generator`; afterwards their state is what it was before."""
-    before = torch.get_rng_state()
-    torch.set_rng_state(generator.get_state())
-    try:
-        yield
-    finally:
-        generator.set_state(torch.get_rng_state())
-        torch.set_rng_state(before)
