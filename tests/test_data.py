@@ -68,7 +68,14 @@ def seen(loader: Any) -> list[int]:
 
 def test_file_stem_is_the_registered_name() -> None:
     import_all("attnpool.data")
-    assert {entry.base for entry in SOURCES.values()} == {"fashion_mnist", "folder", "npz", "torchvision"}
+    assert {entry.base for entry in SOURCES.values()} == {
+        "fashion_mnist",
+        "folder",
+        "npz",
+        "torchvision",
+        "imagenet",
+        "vww",
+    }
     for entry in SOURCES.values():
         assert entry.target.__module__ == f"attnpool.data.{entry.base}"
         assert entry.summary
