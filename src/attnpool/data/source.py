@@ -1,10 +1,10 @@
 """What a data source is, and how a text such as `folder:PATH` becomes one."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -33,13 +33,28 @@ class LabelledImages(Protocol):
     def __getitem__(self, index: int) -> tuple[Image.Image, int]: ...
 
 
+@runtime_checkable
+class Stream(Protocol):
+    """Labelled images in files, the shards, that can only be read from the beginning: data too big to be at hand."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """How many images each shard holds."""
+        ...
+
+    def read(self, shard: int) -> Iterator[tuple[Callable[[], Image.Image], int]]:
+        """The images of a shard in their order, each decoded when it is called, and their labels."""
+        ...
+
+
 @dataclass(frozen=True)
 class Source:
     """Images with labels, split into training and test data.
 
     Args:
         name: What it was opened as.
-        train, test: The splits; a label is a position in `classes`, and each class is in each split.
+        train, test: The splits; a label is a position in `classes`, and each class is in each split. If one is a
+            stream, all three are, since a stream cannot be split.
         classes: The names of the classes.
         channels: 1 (grey) or 3 (RGB).
         mean, std: Of the pixels of the training data in units of 0..1, one number a channel.
@@ -48,13 +63,13 @@ class Source:
     """
 
     name: str
-    train: LabelledImages
-    test: LabelledImages
+    train: LabelledImages | Stream
+    test: LabelledImages | Stream
     classes: tuple[str, ...]
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    val: LabelledImages | None = None
+    val: LabelledImages | Stream | None = None
     image_size: tuple[int, int] = (224, 224)
 
 
