@@ -252,7 +252,8 @@ def test_ctrl_c_leaves_the_last_finished_epoch_and_one_line(stripes: str, tmp_pa
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     epoch = read_description(output / "last").training["epoch"]
-    assert err.splitlines() == [f"attnpool: stopped; the checkpoint of epoch {epoch} is in {output / 'last'}"]
+    kept = f"the checkpoint of epoch {epoch} is in {output / 'last'}"
+    assert err.splitlines() == [f"attnpool: stopped; {kept}, and --resume goes on from the last step"]
     assert out == ""
     assert attnpool.load(output / "last")(torch.zeros(1, 1, 32, 32)).shape == (1, 3)
 

@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from attnpool import __version__
+from attnpool.jobs._cluster import processes
 from attnpool.jobs.convert import convert
 from attnpool.jobs.demo import demo
 from attnpool.jobs.evaluate import evaluate
@@ -58,15 +59,20 @@ class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 for a failed check, 2 for a mistake of the user, 130 for Ctrl-C."""
+    """Run one command and return its exit code.
+
+    0; 1 for a failed check; 2 for a mistake of the user; 128 + the signal for one: 130 for Ctrl-C, 143 for SIGTERM.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     _quieten()
     try:
         verb, arguments = _parse([word for word in words if word != "--debug"])
-        Console().print(VERBS[verb](**arguments))
+        result = VERBS[verb](**arguments)
+        if processes().writes:
+            Console().print(result)
     except KeyboardInterrupt as stopped:
-        return _say(str(stopped) or "stopped", 130)
+        return _say(str(stopped) or "stopped", getattr(stopped, "code", 130))
     except (ArgumentError, ValueError, OSError, LookupError, ImportError, MisconfigurationException) as error:
         if debug:
             raise

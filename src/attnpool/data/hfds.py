@@ -1,6 +1,7 @@
 """Data sets that Hugging Face's `datasets` opens: of the hub, or of this machine."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -84,13 +85,23 @@ def _load(name: str, data_dir: Path | None, download: bool) -> dict[str, Any]:
     except ImportError as error:
         raise ImportError("hfds needs Hugging Face's datasets: pip install attnpool[streams]") from error
     place = Path(name).expanduser()
-    options = {"cache_dir": None if data_dir is None else str(data_dir)}
+    cache = None if data_dir is None else str(data_dir)
     try:
-        config = datasets.DownloadConfig(cache_dir=options["cache_dir"], local_files_only=not download)
-        return dict(datasets.load_dataset(str(place) if place.exists() else name, download_config=config, **options))
+        with nullcontext() if download else _offline(datasets.config):
+            return dict(datasets.load_dataset(str(place) if place.exists() else name, cache_dir=cache))
     except Exception as error:  # the network, the hub, files of many formats
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"cannot load hfds/{name}: {reason}") from error
+
+
+@contextmanager
+def _offline(config: Any) -> Iterator[None]:
+    """Within, `datasets` asks its cache only: the setting is a global one."""
+    before, config.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE = before
 
 
 def _columns(name: str, features: Any) -> tuple[str, str]:

@@ -38,6 +38,7 @@ class Order(Sampler[Draw]):
         self.images, self.seed, self.process, self.processes = length, seed, process, processes
         self.used = length // batch_size * batch_size if length > batch_size else length // parts * parts
         self.batch_size = min(batch_size, self.used) // parts  # images of one process's forward pass
+        self.parts = parts
         self.epoch = self.skipped = 0
 
     def set_epoch(self, epoch: int) -> None:

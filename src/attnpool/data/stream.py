@@ -24,9 +24,10 @@ class StreamBatches(IterableDataset[tuple[Tensor, Tensor]]):
 
     With an order, for training: the shards are dealt out anew in every epoch, and each worker mixes what it reads. The
     numbers that a random transform draws come from (seed, epoch, index of the image). All processes give equally many
-    batches; where shards are of different sizes, an image may come twice in an epoch and another not at all (one
-    process with at most one worker takes each once). A run that goes on within an epoch reads, without decoding, what
-    it has taken before: the same batches follow if the numbers of processes and workers are the same.
+    batches, so that an image may come twice in an epoch and another not at all, as many as the shards of two workers
+    differ by, or as a batch holds; not so where one process with at most one worker reads all. A run that goes on
+    within an epoch reads, without decoding, what it has taken before: the same batches follow if the numbers of
+    processes and workers are the same.
 
     Without, for evaluation: all images of the process, each once, in their order.
 

@@ -1,6 +1,6 @@
 """The one training loop: what training, and training on after a change, share."""
 
-import time
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -8,7 +8,12 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from attnpool.data.loaders import Loaders
 from attnpool.jobs._classifier import Classifier, Recipe
+from attnpool.jobs._cluster import ALONE, Processes
+from attnpool.jobs._finetuning import Freezing
 from attnpool.jobs._keeper import Keeper
+from attnpool.jobs._state import STATE, StateIO
+from attnpool.jobs._survival import Stopped, StopTraining
+from attnpool.jobs._sync import SyncBatchNorm
 from attnpool.jobs._trainer import make_trainer, stopping_cleanly
 from attnpool.pools._attention import SelfAttention
 
@@ -21,34 +26,55 @@ def make_fitter(
     epochs: int,
     accelerator: str,
     progress: bool,
-    *callbacks: pl.Callback,
+    *,
+    me: Processes = ALONE,
+    callbacks: Sequence[pl.Callback] = (),
     precision: Precision = "32-true",
+    accumulate: int = 1,
+    sync_batchnorm: bool = False,
 ) -> pl.Trainer:
     """A trainer whose checkpoints `keeper` keeps, with logs beside them; nothing is written yet."""
-    folder = keeper.output
+    folder, freezes = keeper.output, recipe.freeze_backbone > 0
     return make_trainer(
         accelerator,
         progress,
+        me=me,
+        find_unused=freezes,
         max_epochs=epochs,
         precision=precision,
+        accumulate_grad_batches=accumulate,
         gradient_clip_val=recipe.clip_norm,
-        callbacks=[keeper, *callbacks],
+        callbacks=[keeper, *callbacks, *([Freezing(recipe.freeze_backbone)] if freezes else [])],
+        plugins=[StateIO(), *([SyncBatchNorm()] if sync_batchnorm and me.count > 1 else [])],
         logger=[CSVLogger(folder, "logs", "csv"), TensorBoardLogger(folder, "logs", "tensorboard")],
     )
 
 
-def fit_(model: Any, trainer: pl.Trainer, keeper: Keeper, loaders: Loaders, recipe: Recipe) -> float:
-    """Train the network of a spec, in place; returns the seconds of training and validation.
+def fit_(
+    model: Any,
+    trainer: pl.Trainer,
+    keeper: Keeper,
+    loaders: Loaders,
+    recipe: Recipe,
+    seed: int = 0,
+    resume: bool = False,
+) -> None:
+    """Train the network of a spec, in place; with `resume`, from the state in the output folder if there is one.
 
     Attention takes its fused kernel, also where the spec has blocks of queries: they give the same, more slowly.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C; the message says where the last finished epoch is.
+        Stopped: at SIGTERM or Ctrl-C where the state is kept; the message says how to go on.
+        KeyboardInterrupt: on Ctrl-C elsewhere; the message says where the last finished epoch is.
+        ValueError: if the loss is not finite; the message says the step and where the last finished epoch is.
     """
     for module in model.modules():
         if isinstance(module, SelfAttention):
             module.query_blocks = None
-    started = time.perf_counter()
-    with stopping_cleanly(trainer, keeper.kept):
-        trainer.fit(Classifier(model.train(), model.spec.num_classes, recipe), loaders.train, loaders.val)
-    return time.perf_counter() - started
+    classifier = Classifier(model.train(), model.spec.num_classes, recipe, seed)
+    state = keeper.output / STATE
+    try:
+        with stopping_cleanly(trainer, keeper.kept):
+            trainer.fit(classifier, loaders.train, loaders.val, ckpt_path=state if resume and state.exists() else None)
+    except StopTraining as stop:
+        raise Stopped(f"stopped; {keeper.kept()}, and --resume goes on from the last step", stop.signum) from None

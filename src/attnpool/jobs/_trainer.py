@@ -1,23 +1,28 @@
 """Lightning's trainer as every verb sets it up, and the test that training and evaluation share."""
 
-import shutil
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import yaml
 from pytorch_lightning.callbacks import RichProgressBar
 
 from attnpool.data.loaders import Batches
 from attnpool.jobs._classifier import Classifier
-from attnpool.models.checkpoint import DESCRIPTION, WEIGHTS
+from attnpool.jobs._cluster import ALONE, Processes
 from attnpool.models.sites import trace_shapes
+
+EXPECTED = (
+    ".*does not have many workers.*",
+    ".*LeafSpec.*is deprecated.*",
+    "Experiment logs directory .* exists and is not empty.*",  # a run that goes on writes its log anew
+    "You're resuming from a checkpoint that ended before the epoch ended.*",  # `Order.skip` sees to it
+)
+"""Warnings of Lightning that are no news to a user."""
 
 
 @dataclass(frozen=True)
@@ -51,49 +56,12 @@ class EpochProgress(RichProgressBar):
         return {"val": f"{float(values['val_accuracy']):.1%}"}
 
 
-def make_folder(output: str | Path) -> Path:
-    """The folder for what a job writes, made if need be; `ValueError` names `output` if it cannot be."""
-    folder = Path(output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"output has to be a folder, but {folder} cannot be made: {error.strerror}") from error
-    return folder
-
-
 def check_size(model: Any, size: tuple[int, int]) -> None:
     """Refuse images that would be shrunk to nothing, before anything is written."""
     try:
         trace_shapes(model, size)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ValueError(f"image_size has to suit {model.spec}, but got {size}: {error}") from error
-
-
-def refuse_overwriting(folder: Path, overwrite: bool) -> None:
-    """Raise `FileExistsError` if the folder holds a checkpoint that may not be replaced."""
-    if (folder / DESCRIPTION).exists() and not overwrite:
-        raise FileExistsError(f"output has to be a new folder, but {folder} holds a checkpoint; or say --overwrite")
-
-
-def clear_run(folder: Path, overwrite: bool) -> None:
-    """Remove what an earlier run wrote into the folder, if it may be replaced; `FileExistsError` if it may not.
-
-    Nothing is removed from a folder that holds no checkpoint of ours.
-    """
-    refuse_overwriting(folder, overwrite)
-    if not (folder / DESCRIPTION).exists():
-        return
-    for name in ("last", "logs/csv", "logs/tensorboard", "evaluation"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (DESCRIPTION, WEIGHTS, "results.json", "config.yaml"):
-        (folder / name).unlink(missing_ok=True)
-
-
-def claim(folder: Path, arguments: dict[str, Any]) -> None:
-    """Make the output folder and write the arguments into it; an earlier run's files go if they may be replaced."""
-    clear_run(folder, arguments["overwrite"])
-    make_folder(folder)
-    (folder / "config.yaml").write_text(yaml.safe_dump(arguments, sort_keys=False))
 
 
 @contextmanager
@@ -111,27 +79,47 @@ def stopping_cleanly(trainer: pl.Trainer, kept: Callable[[], str]) -> Iterator[N
 
 
 def make_trainer(
-    accelerator: str, progress: bool, callbacks: list[pl.Callback] | None = None, **options: Any
+    accelerator: str,
+    progress: bool,
+    *,
+    me: Processes = ALONE,
+    callbacks: Sequence[pl.Callback] = (),
+    plugins: Sequence[Any] = (),
+    find_unused: bool = False,
+    **options: Any,
 ) -> pl.Trainer:
-    """A Lightning trainer that writes no checkpoints of its own; `options` are the trainer's."""
+    """A Lightning trainer that writes no checkpoints of its own, and shows its progress in one process at most.
+
+    Args:
+        accelerator: As in Lightning.
+        progress: Whether to show a progress bar.
+        me: The processes that work together; by default this one alone.
+        callbacks, plugins, options: Of the trainer.
+        find_unused: Whether some parameters may get no gradient in a step.
+    """
+    progress = progress and me.writes
     return pl.Trainer(
         accelerator=accelerator,
-        callbacks=[*(callbacks or []), *([EpochProgress(console_kwargs={"stderr": True})] if progress else [])],
+        callbacks=[*callbacks, *([EpochProgress(console_kwargs={"stderr": True})] if progress else [])],
+        plugins=[*plugins, *me.plugins()],
         enable_progress_bar=progress,
         enable_checkpointing=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,  # metrics are logged every epoch, however few steps it has
         deterministic="warn",
+        **me.trainer_options(find_unused),
         **options,
     )
 
 
-def run_test(model: Any, batches: Batches, accelerator: str = "auto", progress: bool = False) -> TestReport:
-    """Every metric of `TestReport`, of a network on the batches of a test split."""
+def run_test(
+    model: Any, batches: Batches, accelerator: str = "auto", progress: bool = False, me: Processes = ALONE
+) -> TestReport:
+    """Every metric of `TestReport`, of a network on the batches of a test split; each process has its share of them."""
     classifier = Classifier(model, model.spec.num_classes)
     with seeded(0):
-        trainer = make_trainer(accelerator, progress, logger=False)
+        trainer = make_trainer(accelerator, progress, me=me, logger=False)
         with stopping_cleanly(trainer, lambda: "the test was not finished, the checkpoint is as it was"):
             trainer.test(classifier, batches, verbose=False)
     values = classifier.test_metrics.compute()
@@ -152,7 +140,7 @@ def seeded(seed: int) -> Iterator[None]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     with torch.random.fork_rng(), warnings.catch_warnings():
-        for expected in (".*does not have many workers.*", ".*LeafSpec.*is deprecated.*"):
+        for expected in EXPECTED:
             warnings.filterwarnings("ignore", expected)
         torch.manual_seed(seed)
         try:

@@ -11,8 +11,9 @@ from rich.table import Column, Table
 from attnpool.data.loaders import make_loaders
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.jobs._figures import confusion_figure
+from attnpool.jobs._folder import make_folder
 from attnpool.jobs._source import source_of
-from attnpool.jobs._trainer import TestReport, make_folder, run_test
+from attnpool.jobs._trainer import TestReport, run_test
 from attnpool.models.checkpoint import load
 
 

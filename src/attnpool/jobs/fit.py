@@ -21,7 +21,7 @@ from attnpool.accounting.search import Candidate, Space, describe, evaluate, par
 from attnpool.data.source import open_source
 from attnpool.jobs._candidates import Candidates
 from attnpool.jobs._figures import front_figure
-from attnpool.jobs._trainer import make_folder
+from attnpool.jobs._folder import make_folder
 from attnpool.jobs.train import train
 from attnpool.models.build import build
 from attnpool.spec import ModelSpec

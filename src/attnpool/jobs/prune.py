@@ -1,7 +1,6 @@
 """`attnpool prune`: a trained network with fewer channels, trained on, and measured before and after."""
 
 import copy
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +16,10 @@ from attnpool.data.loaders import Batches, make_loaders
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.jobs._classifier import OptimizerName, Recipe
 from attnpool.jobs._fitting import fit_, make_fitter
+from attnpool.jobs._folder import begin, finish, locked, refuse_overwriting
 from attnpool.jobs._keeper import Keeper
 from attnpool.jobs._source import source_of
-from attnpool.jobs._trainer import claim, refuse_overwriting, run_test, seeded
+from attnpool.jobs._trainer import run_test, seeded
 from attnpool.models.checkpoint import Description, load, save
 from attnpool.models.prune import prune_channels
 from attnpool.models.sites import blank_image
@@ -177,19 +177,20 @@ def prune(
     done = {"ratio": ratio, "where": where, "round_to": round_to, "checkpoint": str(checkpoint)}
     training = {**about.training, "data": source.name, "pruned": done}
     keeper = Keeper(folder, replace(about, spec=found.net.spec, metrics={}, training=training))
-    claim(folder, arguments)
-    pruned = _conclude(found.net, keeper.description, folder, loaders.test, accelerator)
-    finetuned, seconds = None, 0.0
-    if finetune_epochs:
-        with seeded(seed):
-            fitter = make_fitter(keeper, recipe, finetune_epochs, accelerator, progress)
-            seconds = fit_(found.net, fitter, keeper, loaders, recipe)
-        best: Any = load(folder)
-        finetuned = _conclude(best, best.description, folder, loaders.test, accelerator)
-    result = PruneResult(
-        str(checkpoint), str(folder), ratio, where, before, pruned, finetuned, found.left, keeper.history, seconds
-    )
-    (folder / "results.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
+    with locked(folder):
+        begin(folder, arguments)
+        pruned = _conclude(found.net, keeper.description, folder, loaders.test, accelerator)
+        finetuned = None
+        if finetune_epochs:
+            with seeded(seed):
+                fitter = make_fitter(keeper, recipe, finetune_epochs, accelerator, progress)
+                fit_(found.net, fitter, keeper, loaders, recipe, seed)
+            best: Any = load(folder)
+            finetuned = _conclude(best, best.description, folder, loaders.test, accelerator)
+        figures = (before, pruned, finetuned)
+        named = (str(checkpoint), str(folder), ratio, where)
+        result = PruneResult(*named, *figures, found.left, keeper.history, keeper.seconds)
+        finish(folder, asdict(result))
     return result
 
 

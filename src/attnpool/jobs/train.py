@@ -1,7 +1,7 @@
 """`attnpool train`: from an architecture string to a trained, measured checkpoint."""
 
-import json
-from dataclasses import asdict, dataclass, replace
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,14 +9,18 @@ import torch
 from rich.markup import escape
 from rich.table import Column, Table
 
-from attnpool.data.loaders import Batches, make_loaders
+from attnpool.data.loaders import Batches, Share, make_loaders
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import open_source
 from attnpool.jobs._annealing import Annealing
 from attnpool.jobs._classifier import OptimizerName, Recipe, ScheduleName
-from attnpool.jobs._fitting import fit_, make_fitter
+from attnpool.jobs._cluster import Processes, processes
+from attnpool.jobs._fitting import Precision, fit_, make_fitter
+from attnpool.jobs._folder import CONFIG, begin, check_same_run, finish, finished, locked, refuse_overwriting
 from attnpool.jobs._keeper import Keeper
-from attnpool.jobs._trainer import check_size, claim, run_test, seeded
+from attnpool.jobs._state import STATE
+from attnpool.jobs._survival import Survival
+from attnpool.jobs._trainer import check_size, run_test, seeded
 from attnpool.models.build import build
 from attnpool.models.checkpoint import Description, load, save
 from attnpool.spec import parse
@@ -34,6 +38,8 @@ class TrainResult:
         val_accuracy: Its accuracy on the validation split, 0 to 1.
         test_accuracy: Its accuracy on the test split, 0 to 1.
         test_loss: Its cross-entropy on the test split.
+        classes: Names of the classes.
+        per_class: The part of each class of the test split that was recognised.
         seconds: Of training and validation.
         history: The metrics of every epoch.
     """
@@ -45,6 +51,8 @@ class TrainResult:
     val_accuracy: float
     test_accuracy: float
     test_loss: float
+    classes: tuple[str, ...]
+    per_class: list[float]
     seconds: float
     history: list[dict[str, float]]
 
@@ -80,26 +88,40 @@ def train(
     warmup_epochs: float = 1.0,
     label_smoothing: float = 0.0,
     clip_norm: float | None = None,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
+    ema_decay: float | None = None,
     augment: bool = True,
+    pretrained: bool = False,
+    pretrained_file: str | None = None,
+    freeze_backbone: int = 0,
+    pool_lr: float = 1.0,
     val_fraction: float = 0.1,
     seed: int = 0,
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
+    precision: Precision = "32-true",
     accelerator: str = "auto",
+    accumulate: int = 1,
+    sync_batchnorm: bool = False,
+    compile: bool = False,
     workers: int | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> TrainResult:
     """Train a network and test it once, with the weights of its best validation epoch.
 
     The output folder gets the checkpoint (`model.safetensors`, `model.json`), `last/` (the checkpoint of the last
-    finished epoch), `config.yaml` (these arguments), `results.json`, and `logs/` (CSV and TensorBoard).
+    finished epoch), `config.yaml` (these arguments), `results.json`, and `logs/` (CSV and TensorBoard); and, until the
+    run is finished, `state.safetensors`, from which it goes on with `resume`. On a CPU that gives the same weights, to
+    the bit, as a run that never stopped. Started by torchrun or srun, the processes train one network together.
 
     Args:
         architecture: [prepool-POOL-STRIDE-]BACKBONE-POOL-STRIDES, e.g. mobilenet_v2-nlp_headfix2-1222121.
         output: Folder for everything that the run writes; by default runs/ARCHITECTURE.
         data: fashion_mnist, folder:PATH or npz:PATH; `attnpool list data` explains them.
         epochs: Passes over the training data.
-        batch_size: Images a step.
+        batch_size: Images a step, those of all processes and accumulated batches together.
         image_size: Side that the images are resized to, in pixels; by default that of the data.
         width: Factor on all channel numbers of the network.
         placement: Where a pool stands in a stage; by default as published for the backbone.
@@ -116,24 +138,46 @@ def train(
         warmup_epochs: Linear rise of the cosine schedule, in epochs.
         label_smoothing: Part of the label spread over all classes.
         clip_norm: Largest norm of a step's gradient, above which it is scaled down; by default there is none.
+        mixup: Alpha of mixup; 0: none. With cutmix as well, either with the same probability.
+        cutmix: Alpha of cutmix; 0: none.
+        ema_decay: Decay, a step, of the average of the weights that is validated and kept, with timm's warm-up; by
+            default there is none.
         augment: Random crops and flips of the training images.
+        pretrained: Start from timm's weights of the backbone, from its hub or cache; pools and classifier start fresh.
+        pretrained_file: Start from timm's weights of the backbone in this file, .safetensors or .pth.
+        freeze_backbone: Epochs at the start in which only pools, attention and the classifier learn.
+        pool_lr: Factor on the learning rate of pools and attention, which no pretrained backbone brings.
         val_fraction: Part of the training data held out to choose the best epoch.
         seed: Of weights, hold-out, order and augmentation; the same seed gives the same run on the same machine.
         precision: Of the arithmetic: 32-true, bf16-mixed or 16-mixed.
         accelerator: auto, cpu, gpu, ... as in Lightning.
+        accumulate: Batches whose gradients are added up before a step: less memory for the same batch size.
+        sync_batchnorm: Batch norms see the batch of all processes, not of one.
+        compile: Compile the network (torch.compile): a minute at the start, faster steps.
         workers: Processes that read images; by default 0 for arrays in memory, else up to 4.
+        checkpoint_every: Steps after which the state is written too; by default after every epoch only.
+        resume: Go on with the run in the output folder; start it if there is none, return its result if it is done.
         overwrite: Replace a result in the output folder.
         progress: Show a progress bar.
 
     Raises:
-        ValueError: for an argument that breaks its rule, a string or data that cannot be used.
-        FileExistsError: if the output folder holds a result and `overwrite` is false.
-        KeyboardInterrupt: on Ctrl-C; the message says where the last finished epoch is.
+        ValueError: for an argument that breaks its rule, a string or data that cannot be used, a loss that is not
+            finite, an output folder that another run is using, or other arguments than those of a run that goes on.
+        FileExistsError: if the output folder holds a result, or a run to go on with, and neither `overwrite` nor
+            `resume` is true.
+        Stopped: (a KeyboardInterrupt) at Ctrl-C or SIGTERM, after the state was written.
     """
     arguments = dict(locals())
-    recipe = Recipe(optimizer, lr, momentum, weight_decay, schedule, warmup_epochs, label_smoothing, clip_norm)
-    _check_run(epochs, seed, precision)
+    recipe = Recipe(**{field.name: arguments[field.name] for field in fields(Recipe)})
+    _check_run(epochs, seed, precision, accumulate, checkpoint_every, resume and overwrite)
     spec = parse(architecture)  # first of all, since it is the likeliest mistake and costs nothing
+    folder, me = Path(output or f"runs/{architecture}"), processes()
+    if resume and (folder / CONFIG).exists():
+        check_same_run(folder, arguments)
+        if done := finished(folder):
+            return TrainResult(**{**done, "classes": tuple(done["classes"])})
+    elif not resume:
+        refuse_overwriting(folder, overwrite)
     source = open_source(data)
     size = source.image_size if image_size is None else (image_size, image_size)
     preprocessing = Preprocessing(size, source.channels, source.mean, source.std)
@@ -145,6 +189,7 @@ def train(
         augment=augment,
         seed=seed,
         workers=workers,
+        share=Share(me.rank, me.count, accumulate),
     )
     spec = replace(
         spec,
@@ -159,42 +204,66 @@ def train(
     )
     training = {"data": source.name, "seed": seed, "val_fraction": val_fraction}
     about = Description(spec, source.classes, preprocessing.to_dict(), training=training)
-    folder = Path(output or f"runs/{architecture}")
     keeper = Keeper(folder, about)
     with seeded(seed):
-        model = build(spec)
+        model = build(spec, pretrained=pretrained_file or pretrained)
         check_size(model, size)
-        trainer = make_fitter(keeper, recipe, epochs, accelerator, progress, Annealing(), precision=precision)
-        claim(folder, arguments)
-        seconds = fit_(model, trainer, keeper, loaders, recipe)
-    return _conclude(folder, keeper, loaders.test, accelerator, seconds)
+        trainer = make_fitter(
+            keeper,
+            recipe,
+            epochs,
+            accelerator,
+            progress,
+            me=me,
+            callbacks=[Annealing(), Survival(folder, loaders.order, checkpoint_every)],
+            precision=precision,
+            accumulate=accumulate,
+            sync_batchnorm=sync_batchnorm,
+        )
+        if compile:
+            model.compile()
+        with locked(folder) if me.writes else nullcontext():
+            if me.writes and not (resume and (folder / STATE).exists()):
+                begin(folder, {**arguments, "overwrite": overwrite or resume})
+            fit_(model, trainer, keeper, loaders, recipe, seed, resume)
+            trainer.strategy.barrier()
+            return _conclude(folder, keeper, loaders.test, accelerator, me)
 
 
-def _check_run(epochs: int, seed: int, precision: str) -> None:
-    if epochs < 1:
-        raise ValueError(f"epochs has to be positive, but got {epochs}")
+def _check_run(
+    epochs: int, seed: int, precision: str, accumulate: int, checkpoint_every: int | None, both: bool
+) -> None:
+    positive = {"epochs": epochs, "accumulate": accumulate, "checkpoint_every": checkpoint_every}
+    for name, value in positive.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} has to be positive, but got {value}")
+    if both:
+        raise ValueError("resume has to be false where overwrite is true: one goes on, the other starts anew")
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed has to be at least 0 and below 2^63, but got {seed}")
     if precision == "16-mixed" and not torch.cuda.is_available():
         raise ValueError("precision has to be 32-true or bf16-mixed without a GPU, but got 16-mixed")
 
 
-def _conclude(folder: Path, keeper: Keeper, batches: Batches, accelerator: str, seconds: float) -> TrainResult:
+def _conclude(folder: Path, keeper: Keeper, batches: Batches, accelerator: str, me: Processes) -> TrainResult:
     """Test the best epoch's weights once, and write what was measured beside them."""
     model: Any = load(folder)
-    report = run_test(model, batches, accelerator)
+    report = run_test(model, batches, accelerator, me=me)
     about: Description = model.description
     measured = {"test_accuracy": report.top1, "test_loss": report.loss}
-    save(model, replace(about, metrics={**about.metrics, **measured}), folder)
     result = TrainResult(
         str(model.spec),
         str(folder),
         sum(p.numel() for p in model.parameters()),
         keeper.best_epoch,
         about.metrics["val_accuracy"],
-        seconds=seconds,
+        classes=about.classes,
+        per_class=report.per_class,
+        seconds=keeper.seconds,
         history=keeper.history,
         **measured,
     )
-    (folder / "results.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
+    if me.writes:
+        save(model, replace(about, metrics={**about.metrics, **measured}), folder)
+        finish(folder, asdict(result))
     return result

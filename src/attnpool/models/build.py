@@ -1,9 +1,11 @@
 """From a spec to a network: a timm backbone, its strides set, its pools put in."""
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import nn
 
 from attnpool.layers.dynamic_conv import make_dynamic_
@@ -27,7 +29,7 @@ def create_model(
     spec: str | ModelSpec,
     *,
     num_classes: int | None = None,
-    pretrained: bool = False,
+    pretrained: bool | str = False,
     features_only: bool = False,
     **settings: Any,
 ) -> nn.Module:
@@ -36,7 +38,8 @@ def create_model(
     Args:
         spec: E.g. "mobilenet_v2-nlp_headfix2-1222121", or a `ModelSpec`.
         num_classes: Outputs of the classifier; default: what the spec says, 1000 for a string.
-        pretrained: Load timm's weights for the backbone (from its hub, or cached); the pools start fresh.
+        pretrained: Load timm's weights for the backbone, from its hub or cache (True) or from a file of them
+            (.safetensors, or .pth, which is read without executing anything); pools and classifier start fresh.
         features_only: Return `StageFeatures`, which gives the map after each stage instead of logits.
         settings: Any other field of `ModelSpec` that the string cannot say: width, in_channels, placement, ...
 
@@ -44,7 +47,7 @@ def create_model(
         A timm network, (B, in_channels, H, W) to (B, num_classes), or its `StageFeatures`.
 
     Raises:
-        SpecError: if the string or a setting is not valid.
+        SpecError: if the string or a setting is not valid, or the pretrained weights cannot be had.
     """
     if num_classes is not None:
         settings["num_classes"] = num_classes
@@ -53,17 +56,11 @@ def create_model(
     return StageFeatures(net) if features_only else net
 
 
-def build(spec: ModelSpec, *, pretrained: bool = False) -> nn.Module:
+def build(spec: ModelSpec, *, pretrained: bool | str = False) -> nn.Module:
     """The network of a spec; see `create_model`."""
     if pretrained and spec.channels:
         raise SpecError("channels has to be empty for pretrained weights: they are of the network that is not pruned")
-    net: Any = spec.family.instantiate(
-        spec.width,
-        num_classes=spec.num_classes,
-        in_chans=spec.in_channels,
-        drop_rate=spec.dropout,
-        pretrained=pretrained,
-    )
+    net = _backbone(spec, pretrained)
     shapes = trace_shapes(net, TRACE_SIZE)
     striding = {path for site in find_sites(net, shapes) for path in site.striding}
     stages = spec.family.stages
@@ -79,7 +76,7 @@ def build(spec: ModelSpec, *, pretrained: bool = False) -> nn.Module:
     if spec.prepool_stride is not None:
         _set_stem_(net, stages[0], stem, spec.prepool_stride, spec.stem_pool(), shapes)
     if spec.dynamic:
-        make_dynamic_(net, keep=_stays_static, copy_weights=pretrained)
+        make_dynamic_(net, keep=_stays_static, copy_weights=bool(pretrained))
     if spec.attention:
         moved = insert_attention_(net, spec.attention, input_size=spec.input_size or _roomy(outputs))
         outputs = [replace(stage, path=moved.get(stage.path, stage.path)) for stage in outputs]
@@ -89,6 +86,19 @@ def build(spec: ModelSpec, *, pretrained: bool = False) -> nn.Module:
     if spec.channels:
         _resize_(net)
     return net
+
+
+def _backbone(spec: ModelSpec, pretrained: bool | str) -> Any:
+    """The network as timm has it, with its weights if asked for."""
+    plain = {"num_classes": spec.num_classes, "in_chans": spec.in_channels, "drop_rate": spec.dropout}
+    if not pretrained:
+        return spec.family.instantiate(spec.width, **plain)
+    where = {"pretrained_cfg_overlay": {"file": pretrained}} if isinstance(pretrained, str) else {}
+    try:
+        return spec.family.instantiate(spec.width, **plain, pretrained=True, **where)
+    except (OSError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
+        source = pretrained if where else f"timm's hub (without a network: pretrained_file), {spec.family.timm_name}"
+        raise SpecError(f"pretrained weights have to be those of the backbone, but {source} fails: {error}") from error
 
 
 def _resize_(net: Any) -> None:

@@ -61,14 +61,18 @@ def save(model: nn.Module, description: Description, path: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _finish_pending(folder)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    weights = folder / f"{WEIGHTS}.new"
-    weights.write_bytes(safetensors.torch.save(state))
+    weights, journal = folder / f"{WEIGHTS}.new", folder / JOURNAL
     values = json.loads(json.dumps(_to_json(description)))  # as it will be read: tuples are lists
-    values["checksum"] = _checksum(values, _digest(weights))
-    journal = folder / JOURNAL
-    journal.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
-    for written in (weights, journal):
-        _flush(written)
+    try:
+        weights.write_bytes(safetensors.torch.save(state))
+        values["checksum"] = _checksum(values, _digest(weights))
+        journal.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+        for written in (weights, journal):
+            _flush(written)
+    except OSError:  # a full disk: what there is of the new one is in the way
+        weights.unlink(missing_ok=True)
+        journal.unlink(missing_ok=True)
+        raise
     os.replace(weights, folder / WEIGHTS)
     os.replace(journal, folder / DESCRIPTION)
 

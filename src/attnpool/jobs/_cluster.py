@@ -1,0 +1,58 @@
+"""Which of a run's processes this one is, as torchrun or SLURM started them."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that train one network together.
+
+    Args:
+        rank: Number of this one, from 0; it alone writes files.
+        count: How many there are.
+        nodes: On how many machines.
+    """
+
+    rank: int = 0
+    count: int = 1
+    nodes: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes files and speaks to the user."""
+        return self.rank == 0
+
+    def trainer_options(self, find_unused: bool = False) -> dict[str, Any]:
+        """What Lightning's trainer has to be told; one process alone uses one device, however many there are.
+
+        Args:
+            find_unused: Whether some parameters may get no gradient in a step.
+        """
+        options: dict[str, Any] = {"devices": self.count // self.nodes, "num_nodes": self.nodes}
+        if self.count > 1:
+            options["strategy"] = "ddp_find_unused_parameters_true" if find_unused else "ddp"
+            options["use_distributed_sampler"] = False  # the loaders share out the images themselves
+        return options
+
+    def plugins(self) -> list[Any]:
+        """What Lightning's trainer needs on a cluster."""
+        return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []  # a run goes on by --resume
+
+
+ALONE = Processes()
+
+
+def processes() -> Processes:
+    """This process and its fellows, from the environment that torchrun or `srun` sets; alone without them."""
+    if TorchElasticEnvironment.detect():
+        found = TorchElasticEnvironment()
+        count, local = found.world_size(), int(os.environ["LOCAL_WORLD_SIZE"])
+        return Processes(found.global_rank(), count, count // local)
+    if SLURMEnvironment.detect():
+        slurm = SLURMEnvironment(auto_requeue=False)
+        return Processes(slurm.global_rank(), slurm.world_size(), int(os.environ.get("SLURM_NNODES", "1")))
+    return ALONE

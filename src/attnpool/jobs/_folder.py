@@ -1,0 +1,123 @@
+"""The output folder of a run: who may write there, what may be replaced, and what goes on."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from attnpool.jobs._state import STATE
+from attnpool.models.checkpoint import DESCRIPTION, WEIGHTS
+
+CONFIG, RESULTS, LOCK = "config.yaml", "results.json", ".lock"
+MAY_CHANGE = {
+    "output",
+    "overwrite",
+    "resume",
+    "checkpoint_every",
+    "workers",
+    "accelerator",
+    "data_dir",
+    "download",
+    "progress",
+}
+"""Arguments that do not decide what a run computes: one that goes on may have others."""
+
+
+def make_folder(output: str | Path) -> Path:
+    """The folder for what a job writes, made if need be; `ValueError` names `output` if it cannot be."""
+    folder = Path(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"output has to be a folder, but {folder} cannot be made: {error.strerror}") from error
+    return folder
+
+
+@contextmanager
+def locked(output: str | Path) -> Iterator[Path]:
+    """The folder, for this process alone; the lock goes with the process, however that ends.
+
+    Raises:
+        ValueError: if another run is writing there.
+    """
+    folder = make_folder(output)
+    lock = FileLock(folder / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"output has to be a folder that no other run is using, but one is writing to {folder}"
+        ) from None
+    try:
+        yield folder
+    finally:
+        lock.release()
+
+
+def refuse_overwriting(folder: Path, overwrite: bool) -> None:
+    """Raise `FileExistsError` if the folder holds a checkpoint, or a run to go on with, that may not be replaced."""
+    if overwrite:
+        return
+    if (folder / STATE).exists():
+        raise FileExistsError(
+            f"output has to be a new folder, but {folder} holds a run that is not finished: --resume goes on with it, "
+            "--overwrite starts anew"
+        )
+    if (folder / DESCRIPTION).exists():
+        raise FileExistsError(f"output has to be a new folder, but {folder} holds a checkpoint; or say --overwrite")
+
+
+def clear_run(folder: Path, overwrite: bool) -> None:
+    """Remove what an earlier run wrote into the folder, if it may be replaced; `FileExistsError` if it may not.
+
+    Nothing is removed from a folder that holds no checkpoint of ours.
+    """
+    refuse_overwriting(folder, overwrite)
+    if not (folder / DESCRIPTION).exists() and not (folder / STATE).exists():
+        return
+    for name in ("last", "logs/csv", "logs/tensorboard", "evaluation"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (STATE, DESCRIPTION, WEIGHTS, RESULTS, CONFIG):
+        (folder / name).unlink(missing_ok=True)
+
+
+def begin(folder: Path, arguments: dict[str, Any]) -> None:
+    """Write the arguments of a run that begins; an earlier run's files go if they may be replaced."""
+    clear_run(folder, arguments["overwrite"])
+    (folder / CONFIG).write_text(yaml.safe_dump(arguments, sort_keys=False))
+
+
+def check_same_run(folder: Path, arguments: dict[str, Any]) -> None:
+    """Refuse to go on with other arguments than those of the run in the folder.
+
+    Raises:
+        ValueError: naming the first argument that differs.
+    """
+    before = yaml.safe_load((folder / CONFIG).read_text())
+    now = yaml.safe_load(yaml.safe_dump(arguments))
+    for name in now.keys() - MAY_CHANGE:
+        if name in before and before[name] != now[name]:
+            raise ValueError(
+                f"{name} has to be {before[name]!r} to go on with the run in {folder}, but got {now[name]!r}; "
+                "--overwrite starts anew"
+            )
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The results of the run in the folder, if it came to its end."""
+    file = folder / RESULTS
+    if not file.exists() or (folder / STATE).exists():
+        return None
+    values: dict[str, Any] = json.loads(file.read_text())
+    return values
+
+
+def finish(folder: Path, values: dict[str, Any]) -> None:
+    """Write the results; nothing is left to go on with."""
+    (folder / RESULTS).write_text(json.dumps(values, indent=2) + "\n")
+    (folder / STATE).unlink(missing_ok=True)
