@@ -18,7 +18,7 @@ class DataError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        line = message.rpartition(f"{__name__}.DataError: ")[2]
+        line = message.rpartition(f"{type(self).__module__}.{type(self).__name__}: ")[2]
         super().__init__(" ".join(line.split("\n")).strip())
 
 
