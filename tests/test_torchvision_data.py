@@ -5,9 +5,10 @@ import hashlib
 import io
 import json
 import pickle
+import re
 import tarfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,10 +25,12 @@ from torchvision import datasets
 
 from attnpool.data._published import PUBLISHED
 from attnpool.data.arrays import ArrayImages
+from attnpool.data.augmentation import Augmentation
 from attnpool.data.loaders import make_loaders
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import DataError, open_source
 from attnpool.data.torchvision import default_data_dir
+from attnpool.registry import SOURCES, import_all
 
 
 def pixels(count: int, *shape: int) -> NDArray[np.uint8]:
@@ -240,12 +243,12 @@ def test_what_is_missing_is_one_line_that_says_which_files_go_where(
     files = PUBLISHED[name].files
     with pytest.raises(DataError) as offline:
         open_source(name, data_dir=tmp_path, download=False)
-    assert str(offline.value) == f"{name} is not in {tmp_path}: put {files} into {tmp_path}, or let it be downloaded"
+    assert str(offline.value) == f"{name} is not in {tmp_path}, which has to hold {files}; or let it be downloaded"
     with pytest.raises(DataError) as failed:
         open_source(name, data_dir=tmp_path)
     assert str(failed.value).startswith(f"cannot download {name} (")
     assert "no network" in str(failed.value)
-    assert str(failed.value).endswith(f": put {files} into {tmp_path}, or say data_dir")
+    assert str(failed.value).endswith(f"; {tmp_path} (data_dir) has to hold {files}")
     assert "\n" not in str(failed.value)
     assert not [*tmp_path.iterdir()]
 
@@ -370,3 +373,13 @@ def test_without_scipy_the_error_names_the_extra(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(PUBLISHED, "svhn", replace(PUBLISHED["svhn"], needs="no_such_library"))
     with pytest.raises(ImportError, match=r"svhn needs no_such_library .*pip install attnpool\[report\]"):
         open_source("svhn", data_dir=tmp_path)
+
+
+def test_the_page_says_of_every_source_what_it_holds_and_where_its_files_go() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
+    import_all("attnpool.data")
+    for name, entry in SOURCES.items():
+        assert name == "torchvision" or re.search(rf"`{name}[`:/]", page), name
+        assert entry.base != "torchvision" or name == entry.base or f"| {PUBLISHED[name].files} |" in page, name
+    for field in fields(Augmentation):
+        assert f"`{field.name}`" in page, field.name

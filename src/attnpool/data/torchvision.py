@@ -47,7 +47,7 @@ def torchvision(dataset: str, *, data_dir: Path | None = None, download: bool = 
     root = data_dir or default_data_dir()
     if not _there(published, root):
         if not download:
-            raise DataError(f"{dataset} is not in {root}: {_remedy(published, root)}, or let it be downloaded")
+            raise DataError(f"{dataset} is not in {root}, which has to hold {published.files}; or let it be downloaded")
         _download(dataset, published, root)
     try:
         splits, classes = _read(published, root)
@@ -61,10 +61,6 @@ def torchvision(dataset: str, *, data_dir: Path | None = None, download: bool = 
 def default_data_dir() -> Path:
     """`attnpool` in $XDG_CACHE_HOME, or in ~/.cache if that is not set."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "attnpool"
-
-
-def _remedy(published: Published, root: Path) -> str:
-    return f"put {published.files} into {root}"
 
 
 def _there(published: Published, root: Path) -> bool:
@@ -87,7 +83,9 @@ def _download(name: str, published: Published, root: Path) -> None:
                     entry.replace(root / entry.name)
     except Exception as error:  # the network, the server, the disk, an archive
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"cannot download {name} ({reason}): {_remedy(published, root)}, or say data_dir") from error
+        raise DataError(
+            f"cannot download {name} ({reason}); {root} (data_dir) has to hold {published.files}"
+        ) from error
 
 
 def _read(published: Published, root: Path) -> tuple[dict[str, Images], tuple[str, ...]]:
