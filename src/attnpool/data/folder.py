@@ -59,14 +59,19 @@ def folder(path: str) -> Source:
     elif "train" not in names or len(names) == 1:
         raise DataError(f"{root} has to have train and test (or val) folders, but got only {' and '.join(names)}")
     else:
-        classes = _classes(root / "train")
-        for name in names[1:]:
-            _check_same(root / "train", classes, root / name)
-        splits = {name: _samples(root / name, classes) for name in names}
+        classes, splits = labelled_files(root, names)
     images = {name: FolderImages(samples) for name, samples in splits.items()}
     test = images.pop("test" if "test" in images else "val")
     name = f"folder:{root.resolve()}"
     return Source(name, images["train"], test, classes, 3, IMAGENET_MEAN, IMAGENET_STD, val=images.get("val"))
+
+
+def labelled_files(root: Path, names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, list[Sample]]]:
+    """The classes of ROOT/NAME/CLASS/*, the same for all of `names`; and the files of each."""
+    classes = _classes(root / names[0])
+    for name in names[1:]:
+        _check_same(root / names[0], classes, root / name)
+    return classes, {name: _samples(root / name, classes) for name in names}
 
 
 def _what(path: Path) -> str:

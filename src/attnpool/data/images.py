@@ -1,17 +1,38 @@
 """Reading one image file, for training and prediction alike."""
 
 from pathlib import Path
+from typing import IO
 
 from PIL import Image
 
 from attnpool.data.source import DataError
 
 
-def read_image(file: str | Path) -> Image.Image:
+class BrokenImageError(DataError):
+    """An image that cannot be read.
+
+    Args:
+        message: One line with both of the following.
+        file: Which image.
+        reason: Why not.
+    """
+
+    def __init__(self, message: str, file: str = "", reason: str = "") -> None:  # a worker's copy has the message only
+        super().__init__(message)
+        self.file = file
+        self.reason = reason
+
+
+def read_image(file: str | Path | IO[bytes], name: str = "") -> Image.Image:
     """The image in `file` as RGB.
 
+    Args:
+        file: Path, or a file that is open.
+        name: What errors call it; by default the path.
+
     Raises:
-        DataError: naming the file, if it is missing, broken, or has more than 8 bits a channel (Pillow would clip).
+        BrokenImageError: naming the file, if it is missing, broken, or has more than 8 bits a channel (Pillow would
+            clip).
     """
     try:
         with Image.open(file) as image:
@@ -19,4 +40,5 @@ def read_image(file: str | Path) -> Image.Image:
                 raise ValueError(f"more than 8 bits a channel (mode {image.mode})")
             return image.convert("RGB")
     except Exception as error:  # Pillow's decoders raise errors of many types
-        raise DataError(f"cannot read the image {file}: {type(error).__name__}: {error}") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BrokenImageError(f"cannot read the image {name or file}: {reason}", name or str(file), reason) from error

@@ -3,21 +3,25 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 
 from attnpool.data.arrays import ArrayImages
+from attnpool.data.augmentation import Augmentation
 from attnpool.data.order import Order
 from attnpool.data.preprocessing import Preprocessing
-from attnpool.data.source import LabelledImages, Source
+from attnpool.data.source import DataError, LabelledImages, Source, Stream
 from attnpool.data.split import stratified_split
+from attnpool.data.stream import StreamBatches, StreamLoader
 from attnpool.data.transformed import Transformed
 
-Batches = DataLoader[tuple[Tensor, int]]
+Batches = DataLoader[tuple[Tensor, int]] | StreamLoader
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def make_loaders(
     *,
     batch_size: int = 128,
     val_fraction: float = 0.1,
-    augment: bool = False,
+    augment: Augmentation | bool | None = False,
     seed: int = 0,
     workers: int | None = None,
     share: Share = ALL,
@@ -68,7 +72,8 @@ def make_loaders(
 
     The same arguments give the same batches, whatever the number of workers; the order and the augmentation of an epoch
     do not depend on the epochs before; and the processes of a run together take the batches that one alone would. The
-    global random state is neither read nor changed.
+    global random state is neither read nor changed. A stream is read by its files, so that there the batches depend on
+    the numbers of processes and workers, and it has to come with all three splits.
 
     Args:
         source: Where the images come from.
@@ -76,7 +81,7 @@ def make_loaders(
         batch_size: Images a step, all processes and accumulated batches together. The last, smaller batch of a larger
             training set is dropped.
         val_fraction: Part of each class of the training data held out for validation, above 0 and below 1.
-        augment: Whether training images are randomly cropped and flipped.
+        augment: How training images are varied at random; True is `Augmentation()`, None and False are not at all.
         seed: Of the hold-out, the order and the augmentation.
         workers: Processes a loader; by default 0 for arrays in memory, else 4 or the number of CPUs if that is less.
         share: What part of it this process takes; by default all.
@@ -86,7 +91,7 @@ def make_loaders(
 
     Raises:
         ValueError: An argument out of its range.
-        DataError: A class with too few images to hold one out.
+        DataError: A class with too few images to hold one out, or a stream that misses a split.
     """
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction has to be above 0 and below 1, but got {val_fraction}")
@@ -97,28 +102,45 @@ def make_loaders(
     if workers < 0:
         raise ValueError(f"workers has to be 0 or a positive integer, but got {workers}")
 
-    plain = preprocessing.transform(augment=False)
-    if source.val is None:
-        kept, held = stratified_split(source.train.targets, source.classes, val_fraction, seed)
-        val = _part(source.train, held, plain, share)
+    plain, random = preprocessing.transform(), preprocessing.transform(augment)
+    train, val, test = source.train, source.val, source.test
+    if isinstance(train, Stream) or isinstance(val, Stream) or isinstance(test, Stream):
+        return _stream_loaders(source, plain, random, batch_size, seed, workers, share)
+    if val is None:
+        kept, held = stratified_split(train.targets, source.classes, val_fraction, seed)
+        validation = _part(train, held, plain, share)
     else:
-        kept = list(range(len(source.train)))
-        val = _part(source.val, range(len(source.val)), plain, share)
-    test = _part(source.test, range(len(source.test)), plain, share)
-    train = Transformed(source.train, kept, preprocessing.transform(augment), seed)
+        kept = list(range(len(train)))
+        validation = _part(val, range(len(val)), plain, share)
+    training = Transformed(train, kept, random, seed)
     order = Order(len(kept), batch_size, seed, share.process, share.processes, share.processes * share.accumulate)
 
     def batches(images: Transformed) -> Batches:
         return DataLoader(
             images,
             order.batch_size,
-            sampler=order if images is train else None,
+            sampler=order if images is training else None,
             num_workers=workers,
             generator=torch.Generator().manual_seed(seed),  # of the workers' own numbers, which nothing uses
             persistent_workers=workers > 0,
         )
 
-    return Loaders(batches(train), batches(val), batches(test))
+    return Loaders(batches(training), batches(validation), batches(_part(test, range(len(test)), plain, share)))
+
+
+def _stream_loaders(
+    source: Source, plain: v2.Transform, random: v2.Transform, batch_size: int, seed: int, workers: int, share: Share
+) -> Loaders:
+    train, val, test = source.train, source.val, source.test
+    if not (isinstance(train, Stream) and isinstance(val, Stream) and isinstance(test, Stream)):
+        raise DataError(f"a stream cannot be split: {source.name} has to come with train, val and test as streams")
+    order = Order(
+        sum(train.lengths), batch_size, seed, share.process, share.processes, share.processes * share.accumulate
+    )
+    read = partial(StreamBatches, batch_size=order.batch_size, workers=workers)
+    held = (read(images, plain, process=share.process, processes=share.processes) for images in (val, test))
+    batches = (read(train, random, order=order), *held)
+    return Loaders(*map(StreamLoader, batches))
 
 
 def _part(

@@ -39,16 +39,16 @@ class Order(Sampler[Draw]):
         self.used = length // batch_size * batch_size if length > batch_size else length // parts * parts
         self.batch_size = min(batch_size, self.used) // parts  # images of one process's forward pass
         self.parts = parts
-        self.epoch = self._skipped = 0
+        self.epoch = self.skipped = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the order of `epoch` from now on; from its start, unless it is the one that `skip` named."""
         if epoch != self.epoch:
-            self.epoch, self._skipped = epoch, 0
+            self.epoch, self.skipped = epoch, 0
 
     def skip(self, epoch: int, images: int) -> None:
         """Start `epoch` after the first `images` of this process's share: a run that goes on has taken them."""
-        self.epoch, self._skipped = epoch, images
+        self.epoch, self.skipped = epoch, images
 
     def __len__(self) -> int:
         """Images of this process in a whole epoch."""
@@ -56,4 +56,4 @@ class Order(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.images)[: self.used]
-        yield from ((image, self.epoch) for image in order[self.process :: self.processes][self._skipped :].tolist())
+        yield from ((image, self.epoch) for image in order[self.process :: self.processes][self.skipped :].tolist())

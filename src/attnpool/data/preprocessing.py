@@ -2,10 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from math import floor
+from typing import Any, Literal, get_args
 
 import torch
+from timm.data.transforms import ResizeKeepRatio
 from torchvision.transforms import v2
+
+from attnpool.data.augmentation import Augmentation
+
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 @dataclass(frozen=True)
@@ -16,12 +22,21 @@ class Preprocessing:
         image_size: (height, width) in pixels.
         channels: 1 (grey) or 3 (RGB).
         mean, std: In units of 0..1, one number a channel.
+        crop_pct: Part of the sides that is kept, above 0 and at most 1. Below 1, the shorter side of the image is
+            resized to image_size / crop_pct and the centre is cut out, as timm does; at 1, the whole image is resized,
+            whatever its shape.
+        interpolation: Of resizing: bilinear or bicubic.
+
+    Raises:
+        ValueError: An argument that breaks its rule.
     """
 
     image_size: tuple[int, int]
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop_pct: float = 1.0
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         if len(self.image_size) != 2 or not all(isinstance(size, int) and size >= 1 for size in self.image_size):
@@ -33,32 +48,46 @@ class Preprocessing:
                 f"mean and std have to hold {self.channels} numbers (channels), std above 0, "
                 f"but got {self.mean} and {self.std}"
             )
+        if not 0 < self.crop_pct <= 1:
+            raise ValueError(f"crop_pct has to be above 0 and at most 1, but got {self.crop_pct}")
+        if self.interpolation not in get_args(Interpolation):
+            raise ValueError(f"interpolation has to be bilinear or bicubic, but got {self.interpolation!r}")
 
-    def transform(self, augment: bool) -> v2.Transform:
+    def transform(self, augment: Augmentation | bool | None = None) -> v2.Transform:
         """From a PIL image to a normalised float tensor.
 
         Args:
-            augment: Also crop at random after reflect padding by 1/8 of the size, and flip left to right at random.
+            augment: How to vary the image at random; True is `Augmentation()`, None and False are not at all.
 
         Shape:
             Output: (channels, *image_size).
         """
-        height, width = self.image_size
-        shift_and_flip = [
-            v2.RandomCrop(self.image_size, padding=(width // 8, height // 8), padding_mode="reflect"),
-            v2.RandomHorizontalFlip(),
-        ]
+        random = Augmentation() if augment is True else augment or None
+        varied = random.varied(self.image_size, (self.mean * 3)[:3]) if random else []
+        if varied and self.channels == 1:
+            varied = [v2.RGB(), *varied, v2.Grayscale()]
         return v2.Compose(
             [
                 v2.RGB() if self.channels == 3 else v2.Grayscale(),
-                v2.Resize(self.image_size),
-                *(shift_and_flip if augment else ()),
+                *(random.cropped(self.image_size, self._resize()) if random else [self._resize()]),
+                *varied,
                 v2.ToImage(),
                 v2.ToDtype(torch.float32, scale=True),
                 v2.Normalize(self.mean, self.std),
                 v2.ToPureTensor(),
+                *(random.erased() if random else ()),
             ]
         )
+
+    def _resize(self) -> v2.Transform:
+        if self.crop_pct == 1:
+            return v2.Resize(self.image_size, v2.InterpolationMode(self.interpolation))
+        height, width = (floor(size / self.crop_pct) for size in self.image_size)
+        if height == width:
+            shorter = v2.Resize(height, v2.InterpolationMode(self.interpolation))
+        else:
+            shorter = ResizeKeepRatio((height, width), interpolation=self.interpolation)
+        return v2.Compose([shorter, v2.CenterCrop(self.image_size)])
 
     def to_dict(self) -> dict[str, Any]:
         """Itself as JSON values."""
@@ -66,7 +95,11 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
-        """The inverse of `to_dict`. A key that is missing or unknown is a `TypeError`."""
+        """The inverse of `to_dict`; what has a default may be missing.
+
+        Raises:
+            TypeError: Another key is missing, or unknown.
+        """
         fields: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         }

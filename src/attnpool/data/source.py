@@ -1,9 +1,10 @@
 """What a data source is, and how a text such as `folder:PATH` becomes one."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -17,7 +18,7 @@ class DataError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        line = message.rpartition(f"{__name__}.DataError: ")[2]
+        line = message.rpartition(f"{type(self).__module__}.{type(self).__name__}: ")[2]
         super().__init__(" ".join(line.split("\n")).strip())
 
 
@@ -32,13 +33,28 @@ class LabelledImages(Protocol):
     def __getitem__(self, index: int) -> tuple[Image.Image, int]: ...
 
 
+@runtime_checkable
+class Stream(Protocol):
+    """Labelled images in files, the shards, that can only be read from the beginning: data too big to be at hand."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """How many images each shard holds."""
+        ...
+
+    def read(self, shard: int) -> Iterator[tuple[Callable[[], Image.Image], int]]:
+        """The images of a shard in their order, each decoded when it is called, and their labels."""
+        ...
+
+
 @dataclass(frozen=True)
 class Source:
     """Images with labels, split into training and test data.
 
     Args:
         name: What it was opened as.
-        train, test: The splits; a label is a position in `classes`, and each class is in each split.
+        train, test: The splits; a label is a position in `classes`, and each class is in each split. If one is a
+            stream, all three are, since a stream cannot be split.
         classes: The names of the classes.
         channels: 1 (grey) or 3 (RGB).
         mean, std: Of the pixels of the training data in units of 0..1, one number a channel.
@@ -47,31 +63,47 @@ class Source:
     """
 
     name: str
-    train: LabelledImages
-    test: LabelledImages
+    train: LabelledImages | Stream
+    test: LabelledImages | Stream
     classes: tuple[str, ...]
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    val: LabelledImages | None = None
+    val: LabelledImages | Stream | None = None
     image_size: tuple[int, int] = (224, 224)
 
 
-def open_source(text: str) -> Source:
+def open_source(text: str, *, data_dir: str | Path | None = None, download: bool = True) -> Source:
     """Open the source that `text` names: `NAME`, or `NAME:ARGUMENT` where the source takes one.
+
+    Args:
+        text: The name, with `:` or `/` before the argument; timm writes hfds/NAME and wds/PATH.
+        data_dir: Where published data sets are looked for and downloaded to; by default ~/.cache/attnpool (in
+            $XDG_CACHE_HOME if it is set), and for hfds the cache of Hugging Face.
+        download: Whether what is missing is downloaded.
 
     Raises:
         DataError: An unknown name, an argument missing or too many, or data that cannot be used.
+        ImportError: The source needs a library that is not installed; the message says how to get it.
     """
     import_all("attnpool.data")
-    name, colon, argument = text.partition(":")
+    name, mark, argument = _parts(text)
     if name not in SOURCES:
         raise DataError(f"unknown data source {name!r}{did_you_mean(name, SOURCES)}")
     entry = SOURCES[name]
-    parameters = [parameter.upper() for parameter in inspect.signature(entry.target).parameters]
-    if bool(colon) != bool(parameters) or (parameters and not argument):
-        raise DataError(f"data source {name} has to be written {':'.join([name, *parameters])}, but got {text!r}")
-    source: Source = entry(argument) if parameters else entry()
+    parameters = inspect.signature(entry.target).parameters.values()
+    wanted = [p.name.upper() for p in parameters if p.kind is not p.KEYWORD_ONLY and entry.takes(p.name)]
+    if bool(mark) != bool(wanted) or (wanted and not argument):
+        raise DataError(f"data source {name} has to be written {':'.join([name, *wanted])}, but got {text!r}")
+    offered = {"data_dir": None if data_dir is None else Path(data_dir).expanduser(), "download": download}
+    options = {key: value for key, value in offered.items() if entry.takes(key)}
+    source: Source = entry(argument, **options) if wanted else entry(**options)
     if len(source.classes) < 2:
         raise DataError(f"data has to have at least 2 classes, but {text} has {len(source.classes)}")
     return source
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    """`folder:a/b` as folder, :, a/b; `wds/a` as wds, /, a; `fashion_mnist` as itself and two empty texts."""
+    colon, slash = text.partition(":"), text.partition("/")
+    return slash if slash[0] in SOURCES else colon

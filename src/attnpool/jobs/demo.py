@@ -79,8 +79,9 @@ def demo_figure(results: dict[str, TrainResult], source: Source) -> Figure:
     """Accuracy curves above; below, a test image a class with the weights of the first self-attentive pool over it."""
     model: Any = load(results["self-attentive pooling"].output)
     transform = Preprocessing.from_dict(model.description.preprocessing).transform(augment=False)
-    firsts = [source.test.targets.index(label) for label in range(len(source.classes))]
-    images = torch.stack([transform(source.test[i][0]) for i in firsts])  # (10, 1, 32, 32)
+    test: Any = source.test
+    firsts = [test.targets.index(label) for label in range(len(source.classes))]
+    images = torch.stack([transform(test[i][0]) for i in firsts])  # (10, 1, 32, 32)
     with torch.no_grad():
         stem = model.act1(model.bn1(model.conv1(images)))
         weights = model.maxpool.weight_map(stem).mean(1)  # (10, 32, 32)

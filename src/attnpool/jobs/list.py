@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import attnpool.pools  # noqa: F401  (fills the registry)
+from attnpool.data._published import PUBLISHED
 from attnpool.models.stages import BACKBONES
 from attnpool.poolspec import option_names
 from attnpool.registry import POOLS, SOURCES, Entry, Registry, import_all
@@ -67,7 +68,9 @@ def _models() -> Catalogue:
 
 def _data() -> Catalogue:
     import_all("attnpool.data")
-    return Catalogue("Data sources", ("name", "what it holds"), _described(SOURCES))
+    own = {name: row for name, row in _described(SOURCES) if name not in PUBLISHED}
+    published = [(name, f"{p.summary}\n[dim]{p.paper}[/dim]") for name, p in PUBLISHED.items()]
+    return Catalogue("Data sources", ("name", "what it holds"), [*own.items(), *published])
 
 
 def _described(registry: Registry) -> list[tuple[str, str]]:
