@@ -20,7 +20,7 @@ from torch import Tensor
 import attnpool
 from attnpool.cli import main
 from attnpool.data.source import Source, open_source
-from attnpool.jobs import train as train_module
+from attnpool.jobs import _source as source_module
 from attnpool.jobs._classifier import Classifier
 from attnpool.jobs._folder import locked
 from attnpool.jobs._state import STATE, StateIO
@@ -104,7 +104,7 @@ class Watched:
 def at_image(noise: str, count: int, then: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     source = open_source(noise)
     watched: Source = replace(source, train=Watched(source.train, count, then))
-    monkeypatch.setattr(train_module, "open_source", lambda _: watched)
+    monkeypatch.setattr(source_module, "open_source", lambda *_, **__: watched)
 
 
 def terminate() -> None:

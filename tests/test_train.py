@@ -20,7 +20,7 @@ from torch import nn
 
 import attnpool
 from attnpool.data.source import Source, open_source
-from attnpool.jobs import train as train_module
+from attnpool.jobs import _source as source_module
 from attnpool.jobs._classifier import Recipe, make_schedule
 from attnpool.jobs._trainer import seeded
 from attnpool.jobs.evaluate import evaluate
@@ -112,7 +112,7 @@ def test_the_test_split_is_read_once_at_the_end(stripes: str, tmp_path: Path, mo
     source = open_source(stripes)
     test = Counted(source.test)
     counted: Source = replace(source, test=test)
-    monkeypatch.setattr(train_module, "open_source", lambda _: counted)
+    monkeypatch.setattr(source_module, "open_source", lambda *_, **__: counted)
     run(stripes, tmp_path / "run", epochs=2)
     assert test.reads == len(test)
 

@@ -1,20 +1,73 @@
-"""The data that goes with a checkpoint."""
+"""The data of a job: opened, looked through if asked for, and that of a checkpoint found again."""
 
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock
+from rich.progress import Progress
+
+from attnpool.data.broken import Broken, without_broken
 from attnpool.data.source import DataError, Source, open_source
+from attnpool.jobs._cluster import Processes, processes
 from attnpool.models.checkpoint import Description
 
+OnBadImage = Literal["error", "skip"]
+SKIPPED = "skipped.txt"
 
-def source_of(checkpoint: str, about: Description, data: str | None) -> Source:
+
+def open_data(
+    data: str, data_dir: str | None, download: bool, on_bad_image: OnBadImage, progress: bool
+) -> tuple[Source, list[Broken]]:
+    """The source, and the images that were left out of it because they cannot be read.
+
+    The processes of one machine open it one after the other, so that one alone downloads.
+
+    Raises:
+        DataError: for data that cannot be used.
+    """
+    me = processes()
+    turn = FileLock(Path(tempfile.gettempdir()) / "attnpool-data.lock") if me.count > 1 else nullcontext()
+    with turn:
+        source = open_source(data, data_dir=data_dir, download=download)
+    if on_bad_image == "error":
+        return source, []
+    return _looked_through(source, me, progress)
+
+
+def _looked_through(source: Source, me: Processes, progress: bool) -> tuple[Source, list[Broken]]:
+    with Progress(disable=not (progress and me.writes)) as bar:
+        task = bar.add_task("looking through the images")
+        return without_broken(source, progress=lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def write_skipped(folder: Path, broken: list[Broken]) -> None:
+    """Name the images that were left out, one a line with the reason, if there are any."""
+    if broken:
+        (folder / SKIPPED).write_text("".join(f"{file}: {reason}\n" for file, reason in broken))
+
+
+def data_of(
+    checkpoint: str,
+    about: Description,
+    data: str | None,
+    data_dir: str | None,
+    download: bool,
+    on_bad_image: OnBadImage = "error",
+    progress: bool = False,
+) -> tuple[Source, list[Broken]]:
     """The source `data`, or what the checkpoint was trained on; it has to have the checkpoint's classes.
 
     Raises:
         DataError: for data that cannot be used, whose classes are others, or that nobody names.
     """
-    trained_on = about.training.get("data")
-    if data is None and trained_on is None:
+    trained: dict[str, Any] = about.training
+    if data is None and trained.get("data") is None:
         raise DataError(f"data has to be given: {checkpoint} does not say what it was trained on")
-    source = open_source(data or str(trained_on))
+    where = data_dir or trained.get("data_dir")
+    source, broken = open_data(data or str(trained["data"]), where, download, on_bad_image, progress)
     if source.classes != about.classes:
         odd = sorted({*source.classes} ^ {*about.classes}) or list(source.classes)
         raise DataError(f"data has to have the classes of {checkpoint}, in their order, but these differ: {odd}")
-    return source
+    return source, broken

@@ -47,6 +47,8 @@ def convert(
     *,
     arch: str,
     data: str | None = None,
+    data_dir: str | None = None,
+    download: bool = True,
     image_size: int | None = None,
     overwrite: bool = False,
 ) -> Conversion:
@@ -59,6 +61,8 @@ def convert(
         arch: The architecture string that it was trained as.
         data: Source that says the names of the classes and how images are normalised; by default the classes are
             numbers and the normalisation is ImageNet's.
+        data_dir: Where published data sets lie and are downloaded to; by default ~/.cache/attnpool.
+        download: Download a published data set that is not there.
         image_size: Side that images are resized to, in pixels; by default that of the data, or 224.
         overwrite: Replace a checkpoint in the output folder.
 
@@ -76,7 +80,7 @@ def convert(
     classes, preprocessing = tuple(map(str, range(count))), Preprocessing((224, 224), 3, IMAGENET_MEAN, IMAGENET_STD)
     training = {"converted_from": Path(file).name}
     if data is not None:
-        source = open_source(data)
+        source = open_source(data, data_dir=data_dir, download=download)
         if len(source.classes) != count or source.channels != 3:
             has = f"{len(source.classes)} classes and {source.channels} channels"
             raise DataError(f"data has to have the {count} classes and 3 channels of {file}, but {data} has {has}")

@@ -12,7 +12,7 @@ from attnpool.data.loaders import make_loaders
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.jobs._figures import confusion_figure
 from attnpool.jobs._folder import make_folder
-from attnpool.jobs._source import source_of
+from attnpool.jobs._source import OnBadImage, data_of, write_skipped
 from attnpool.jobs._trainer import TestReport, run_test
 from attnpool.models.checkpoint import load
 
@@ -52,6 +52,9 @@ def evaluate(
     checkpoint: str,
     *,
     data: str | None = None,
+    data_dir: str | None = None,
+    download: bool = True,
+    on_bad_image: OnBadImage = "error",
     output: str | None = None,
     batch_size: int = 256,
     accelerator: str = "auto",
@@ -65,7 +68,11 @@ def evaluate(
 
     Args:
         checkpoint: Folder of the checkpoint.
-        data: fashion_mnist, folder:PATH or npz:PATH; by default what it was trained on.
+        data: Data source, as in training; by default what it was trained on.
+        data_dir: Where published data sets lie and are downloaded to; by default as in training.
+        download: Download a published data set that is not there.
+        on_bad_image: An image that cannot be read: error stops at the first; skip leaves such images out and names them
+            in `skipped.txt`.
         output: Folder for the results; by default `evaluation` in the checkpoint's.
         batch_size: Images at a time.
         accelerator: auto, cpu, gpu, ... as in Lightning.
@@ -78,9 +85,10 @@ def evaluate(
     """
     model: Any = load(checkpoint)
     about = model.description
-    source = source_of(checkpoint, about, data)
+    source, broken = data_of(checkpoint, about, data, data_dir, download, on_bad_image, progress)
     loaders = make_loaders(source, Preprocessing.from_dict(about.preprocessing), batch_size=batch_size, workers=workers)
     folder = make_folder(output or Path(checkpoint) / "evaluation")
+    write_skipped(folder, broken)
     report = run_test(model, loaders.test, accelerator, progress)
     picture = folder / "confusion.png"
     confusion_figure(report.confusion, source.classes).savefig(picture)

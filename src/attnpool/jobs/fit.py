@@ -21,7 +21,7 @@ from attnpool.accounting.search import Candidate, Space, describe, evaluate, par
 from attnpool.data.source import open_source
 from attnpool.jobs._candidates import Candidates
 from attnpool.jobs._figures import front_figure
-from attnpool.jobs._folder import make_folder
+from attnpool.jobs._folder import LOCK, locked
 from attnpool.jobs.train import train
 from attnpool.models.build import build
 from attnpool.spec import ModelSpec
@@ -93,6 +93,8 @@ def fit(
     macs: str | None = None,
     input: str = "96..160",
     data: str | None = None,
+    data_dir: str | None = None,
+    download: bool = True,
     in_channels: int = 3,
     num_classes: int = 10,
     backbones: tuple[str, ...] = ("mobilenet", "mobilenetv1"),
@@ -121,6 +123,8 @@ def fit(
         macs: Most multiply-accumulates, e.g. 60M; by default any number.
         input: Sides of the image in pixels: 96, 96,128 or 96..160, which goes in steps of 32.
         data: Data source: its channels and classes, and what `train_top` trains on.
+        data_dir: Where published data sets lie and are downloaded to; by default ~/.cache/attnpool.
+        download: Download a published data set that is not there.
         in_channels: Channels of the image, without data.
         num_classes: Outputs, without data.
         backbones: Tokens of the grammar.
@@ -144,7 +148,7 @@ def fit(
         KeyboardInterrupt: on Ctrl-C; the message says how to go on.
     """
     _check(limit, train_top, epochs, data)
-    source = None if data is None else open_source(data)
+    source = None if data is None else open_source(data, data_dir=data_dir, download=download)
     budget = Budget.parse(ram, flash, macs)
     space = Space(
         backbones=tuple(backbones),
@@ -160,34 +164,36 @@ def fit(
     )
     networks = space.networks()
     random.Random(seed).shuffle(networks)
-    folder = make_folder(output)
-    if any(folder.iterdir()) and not (folder / "candidates.jsonl").exists():
-        raise FileExistsError(f"output has to be a new folder or one of fit, but {folder} holds something else")
-    candidates = Candidates(folder / "candidates.jsonl")
-    try:
-        found, refused, per_second = _search(space, networks[:limit], budget, candidates, progress)
-    except KeyboardInterrupt:
-        text = f"stopped; the same command goes on from the {len(candidates.known):,} in {candidates.file}"
-        raise KeyboardInterrupt(text) from None
-    if refused[0] and not found:
-        raise ValueError(
-            f"input has to be images that the networks do not shrink to nothing, but {input}: {refused[1]}"
-        )
-    front = pareto(c for c in found if budget.holds(c))
-    if not front:
-        raise BudgetError(budget.explain(found))
-    chosen = {round(i * (len(front) - 1) / (CHECKED - 1)) for i in range(CHECKED)}
-    for i in chosen:
-        confirm(front[i])
-    fitting = sum(map(budget.holds, found))
-    result = FitResult(budget, len(found), fitting, refused, per_second, front, len(chosen), str(folder))
-    front_figure(found, front, budget.ram).savefig(folder / "front.png")
-    _write(result, space, folder)
-    if train_top and data is not None:
-        trained = [_train(c, folder, data, epochs, seed, progress) for c in front[:train_top]]
-        result = replace(result, trained=sorted(trained, key=lambda row: -row["val_accuracy"]))
+    with locked(output) as folder:
+        if any(file.name != LOCK for file in folder.iterdir()) and not (folder / "candidates.jsonl").exists():
+            raise FileExistsError(f"output has to be a new folder or one of fit, but {folder} holds something else")
+        candidates = Candidates(folder / "candidates.jsonl")
+        try:
+            found, refused, per_second = _search(space, networks[:limit], budget, candidates, progress)
+        except KeyboardInterrupt:
+            text = f"stopped; the same command goes on from the {len(candidates.known):,} in {candidates.file}"
+            raise KeyboardInterrupt(text) from None
+        if refused[0] and not found:
+            raise ValueError(
+                f"input has to be images that the networks do not shrink to nothing, but {input}: {refused[1]}"
+            )
+        front = pareto(c for c in found if budget.holds(c))
+        if not front:
+            raise BudgetError(budget.explain(found))
+        chosen = {round(i * (len(front) - 1) / (CHECKED - 1)) for i in range(CHECKED)}
+        for i in chosen:
+            confirm(front[i])
+        fitting = sum(map(budget.holds, found))
+        result = FitResult(budget, len(found), fitting, refused, per_second, front, len(chosen), str(folder))
+        front_figure(found, front, budget.ram).savefig(folder / "front.png")
         _write(result, space, folder)
-    return result
+        if train_top and data is not None:
+            source_at = {"data": data, "data_dir": data_dir, "download": download}
+            how = {**source_at, "epochs": epochs, "seed": seed, "progress": progress}
+            trained = [_train(c, folder, **how) for c in front[:train_top]]
+            result = replace(result, trained=sorted(trained, key=lambda row: -row["val_accuracy"]))
+            _write(result, space, folder)
+        return result
 
 
 def _check(limit: int | None, train_top: int, epochs: int, data: str | None) -> None:
@@ -245,27 +251,22 @@ def confirm(candidate: Candidate) -> None:
         )
 
 
-def _train(candidate: Candidate, folder: Path, data: str, epochs: int, seed: int, progress: bool) -> dict[str, Any]:
-    """Train it, if an earlier run did not, and tell what came of it."""
+def _train(candidate: Candidate, folder: Path, **how: Any) -> dict[str, Any]:
+    """Train it, if an earlier run did not, and tell what came of it; a run that was cut short goes on."""
     spec = candidate.spec
-    asked = json.dumps([describe(spec), data, epochs, seed])  # another training has another folder
+    asked = json.dumps([describe(spec), how["data"], how["epochs"], how["seed"]])  # another training, another folder
     output = folder / "trained" / f"{spec}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
-    if not (output / "results.json").exists():
-        train(
-            str(spec),
-            output=str(output),
-            data=data,
-            epochs=epochs,
-            image_size=candidate.side,
-            width=spec.width,
-            placement=spec.placement,  # type: ignore[arg-type]
-            query_blocks=spec.query_blocks,
-            seed=seed,
-            overwrite=True,
-            progress=progress,
-        )
-    result = json.loads((output / "results.json").read_text())
-    measured = {key: result[key] for key in ("val_accuracy", "test_accuracy")}
+    result = train(
+        str(spec),
+        output=str(output),
+        image_size=candidate.side,
+        width=spec.width,
+        placement=spec.placement,  # type: ignore[arg-type]
+        query_blocks=spec.query_blocks,
+        resume=True,
+        **how,
+    )
+    measured = {"val_accuracy": result.val_accuracy, "test_accuracy": result.test_accuracy}
     return {**candidate.to_dict(), "input": candidate.image, "checkpoint": str(output), **measured}
 
 

@@ -18,7 +18,7 @@ from attnpool.jobs._classifier import OptimizerName, Recipe
 from attnpool.jobs._fitting import fit_, make_fitter
 from attnpool.jobs._folder import begin, finish, locked, refuse_overwriting
 from attnpool.jobs._keeper import Keeper
-from attnpool.jobs._source import source_of
+from attnpool.jobs._source import data_of
 from attnpool.jobs._trainer import run_test, seeded
 from attnpool.models.checkpoint import Description, load, save
 from attnpool.models.prune import prune_channels
@@ -103,6 +103,8 @@ def prune(
     where: Literal["all", "early"] = "all",
     output: str | None = None,
     data: str | None = None,
+    data_dir: str | None = None,
+    download: bool = True,
     finetune_epochs: int = 3,
     optimizer: OptimizerName = "sgd",
     lr: float | None = None,
@@ -127,7 +129,9 @@ def prune(
         where: all layers, or early: those that run up to the peak of the activations' memory, and what residual sums
             tie to them.
         output: Folder for everything that is written; by default the checkpoint's name with -pruned.
-        data: fashion_mnist, folder:PATH or npz:PATH; by default what it was trained on.
+        data: Data source, as in training; by default what it was trained on.
+        data_dir: Where published data sets lie and are downloaded to; by default as in training.
+        download: Download a published data set that is not there.
         finetune_epochs: Passes over the training data after pruning; 0: none.
         optimizer: Of the weights; sgd has momentum.
         lr: Peak learning rate; by default 0.02 for sgd, 0.001 for adam and adamw.
@@ -157,7 +161,7 @@ def prune(
     folder = _output(Path(checkpoint), output)
     refuse_overwriting(folder, overwrite)
     seed = about.training.get("seed", 0) if seed is None else seed
-    source = source_of(checkpoint, about, data)
+    source, _ = data_of(checkpoint, about, data, data_dir, download)
     preprocessing = Preprocessing.from_dict(about.preprocessing)
     size = preprocessing.image_size
     loaders = make_loaders(

@@ -1,70 +1,29 @@
 """`attnpool train`: from an architecture string to a trained, measured checkpoint."""
 
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.markup import escape
-from rich.table import Column, Table
 
+from attnpool.data.augmentation import Augmentation, Crop
 from attnpool.data.loaders import Batches, Share, make_loaders
-from attnpool.data.preprocessing import Preprocessing
-from attnpool.data.source import open_source
+from attnpool.data.preprocessing import Interpolation, Preprocessing
 from attnpool.jobs._annealing import Annealing
 from attnpool.jobs._classifier import OptimizerName, Recipe, ScheduleName
 from attnpool.jobs._cluster import Processes, processes, together
 from attnpool.jobs._fitting import Precision, fit_, make_fitter
 from attnpool.jobs._folder import CONFIG, begin, check_same_run, finish, finished, locked, refuse_overwriting
 from attnpool.jobs._keeper import Keeper
+from attnpool.jobs._source import OnBadImage, open_data, write_skipped
 from attnpool.jobs._state import STATE
 from attnpool.jobs._survival import Survival
+from attnpool.jobs._trained import TrainResult
 from attnpool.jobs._trainer import check_size, run_test, seeded
 from attnpool.models.build import build
 from attnpool.models.checkpoint import Description, load, save
 from attnpool.spec import parse
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What `train` measured; also in `results.json` of the output folder.
-
-    Args:
-        architecture: The string.
-        output: Folder of the checkpoint.
-        params: Parameters of the network.
-        best_epoch: Epoch with the best validation accuracy, from 1: the one that was kept.
-        val_accuracy: Its accuracy on the validation split, 0 to 1.
-        test_accuracy: Its accuracy on the test split, 0 to 1.
-        test_loss: Its cross-entropy on the test split.
-        classes: Names of the classes.
-        per_class: The part of each class of the test split that was recognised.
-        seconds: Of training and validation.
-        history: The metrics of every epoch.
-    """
-
-    architecture: str
-    output: str
-    params: int
-    best_epoch: int
-    val_accuracy: float
-    test_accuracy: float
-    test_loss: float
-    classes: tuple[str, ...]
-    per_class: list[float]
-    seconds: float
-    history: list[dict[str, float]]
-
-    def __rich__(self) -> Table:
-        table = Table("", Column(overflow="fold"), title=self.architecture, show_header=False)
-        table.add_row("test accuracy", f"{self.test_accuracy:.2%}")
-        table.add_row("test loss", f"{self.test_loss:.4f}")
-        table.add_row("validation accuracy", f"{self.val_accuracy:.2%} (best, epoch {self.best_epoch})")
-        table.add_row("parameters", f"{self.params:,}")
-        table.add_row("training", f"{self.seconds:.1f} s")
-        table.add_row("checkpoint", escape(self.output))
-        return table
 
 
 def train(
@@ -72,6 +31,9 @@ def train(
     *,
     output: str | None = None,
     data: str = "fashion_mnist",
+    data_dir: str | None = None,
+    download: bool = True,
+    on_bad_image: OnBadImage = "error",
     epochs: int = 10,
     batch_size: int = 64,
     image_size: int | None = None,
@@ -92,6 +54,14 @@ def train(
     cutmix: float = 0.0,
     ema_decay: float | None = None,
     augment: bool = True,
+    crop: Crop = "pad",
+    scale: tuple[float, float] = (0.08, 1.0),
+    hflip: float = 0.5,
+    auto_augment: str = "",
+    color_jitter: float = 0.0,
+    reprob: float = 0.0,
+    interpolation: Interpolation = "bilinear",
+    crop_pct: float = 1.0,
     pretrained: bool = False,
     pretrained_file: str | None = None,
     freeze_backbone: int = 0,
@@ -119,7 +89,11 @@ def train(
     Args:
         architecture: [prepool-POOL-STRIDE-]BACKBONE-POOL-STRIDES, e.g. mobilenet_v2-nlp_headfix2-1222121.
         output: Folder for everything that the run writes; by default runs/ARCHITECTURE.
-        data: fashion_mnist, folder:PATH or npz:PATH; `attnpool list data` explains them.
+        data: fashion_mnist, cifar10, folder:PATH, npz:PATH, hfds/NAME, ...; `attnpool list data` has them all.
+        data_dir: Where published data sets lie and are downloaded to; by default ~/.cache/attnpool.
+        download: Download a published data set that is not there.
+        on_bad_image: An image that cannot be read: error stops at the first; skip looks through all of them before
+            training, leaves out those and names them in `skipped.txt`.
         epochs: Passes over the training data.
         batch_size: Images a step, those of all processes and accumulated batches together.
         image_size: Side that the images are resized to, in pixels; by default that of the data.
@@ -142,7 +116,15 @@ def train(
         cutmix: Alpha of cutmix; 0: none.
         ema_decay: Decay, a step, of the average of the weights that is validated and kept, with timm's warm-up; by
             default there is none.
-        augment: Random crops and flips of the training images.
+        augment: Vary the training images at random, as the next six say; without it they are used as they are.
+        crop: pad moves an image by up to 1/8 of its sides; resized cuts out a random part and resizes it.
+        scale: Smallest and largest part of the area that resized cuts out.
+        hflip: Probability of flipping left to right.
+        auto_augment: RandAugment, AutoAugment or AugMix as timm writes them (rand-m9-mstd0.5), or trivial.
+        color_jitter: Largest change of brightness, contrast and saturation.
+        reprob: Probability of erasing a rectangle.
+        interpolation: Of resizing, in training and afterwards.
+        crop_pct: Part of the sides that validation, test and prediction see: below 1 the centre is cut out.
         pretrained: Start from timm's weights of the backbone, from its hub or cache; pools and classifier start fresh.
         pretrained_file: Start from timm's weights of the backbone in this file, .safetensors or .pth.
         freeze_backbone: Epochs at the start in which only pools, attention and the classifier learn.
@@ -175,18 +157,27 @@ def train(
     if resume and (folder / CONFIG).exists():
         check_same_run(folder, arguments)
         if done := finished(folder):
-            return TrainResult(**{**done, "classes": tuple(done["classes"])})
+            return TrainResult.from_json(done)
     elif not resume:
         refuse_overwriting(folder, overwrite)
-    source = open_source(data)
+    varied = Augmentation(
+        crop,
+        (scale[0], scale[1]),
+        hflip=hflip,
+        auto_augment=auto_augment,
+        color_jitter=color_jitter,
+        reprob=reprob,
+        interpolation=interpolation,
+    )
+    source, broken = open_data(data, data_dir, download, on_bad_image, progress)
     size = source.image_size if image_size is None else (image_size, image_size)
-    preprocessing = Preprocessing(size, source.channels, source.mean, source.std)
+    preprocessing = Preprocessing(size, source.channels, source.mean, source.std, crop_pct, interpolation)
     loaders = make_loaders(
         source,
         preprocessing,
         batch_size=batch_size,
         val_fraction=val_fraction,
-        augment=augment,
+        augment=varied if augment else None,
         seed=seed,
         workers=workers,
         share=Share(me.rank, me.count, accumulate),
@@ -202,7 +193,7 @@ def train(
         placement=placement,
         input_size=size,
     )
-    training = {"data": source.name, "seed": seed, "val_fraction": val_fraction}
+    training = {"data": source.name, "data_dir": data_dir, "seed": seed, "val_fraction": val_fraction}
     about = Description(spec, source.classes, preprocessing.to_dict(), training=training)
     keeper = Keeper(folder, about)
     with seeded(seed):
@@ -225,9 +216,10 @@ def train(
         with locked(folder) if me.writes else nullcontext(), together(me):
             if me.writes and not (resume and (folder / STATE).exists()):
                 begin(folder, {**arguments, "overwrite": overwrite or resume})
+                write_skipped(folder, broken)
             fit_(model, trainer, keeper, loaders, recipe, seed, resume)
             trainer.strategy.barrier()
-            return _conclude(folder, keeper, loaders.test, accelerator, me)
+            return _conclude(keeper, loaders.test, accelerator, me, len(broken))
 
 
 def _check_run(
@@ -245,8 +237,9 @@ def _check_run(
         raise ValueError("precision has to be 32-true or bf16-mixed without a GPU, but got 16-mixed")
 
 
-def _conclude(folder: Path, keeper: Keeper, batches: Batches, accelerator: str, me: Processes) -> TrainResult:
+def _conclude(keeper: Keeper, batches: Batches, accelerator: str, me: Processes, skipped: int) -> TrainResult:
     """Test the best epoch's weights once, and write what was measured beside them."""
+    folder = keeper.output
     model: Any = load(folder)
     report = run_test(model, batches, accelerator, me=me)
     about: Description = model.description
@@ -259,6 +252,7 @@ def _conclude(folder: Path, keeper: Keeper, batches: Batches, accelerator: str, 
         about.metrics["val_accuracy"],
         classes=about.classes,
         per_class=report.per_class,
+        skipped=skipped,
         seconds=keeper.seconds,
         history=keeper.history,
         **measured,
