@@ -317,12 +317,13 @@ def test_an_operation_without_a_formula_is_an_error(monkeypatch: pytest.MonkeyPa
 def test_another_training_is_another_result(tmp_path: Path) -> None:
     spec = parse("mobilenet-skip-1222121", width=0.25, input_size=(32, 32), num_classes=2)
     rng = np.random.default_rng(0)
+    how = {"epochs": 1, "seed": 0, "progress": False}
     found = []
     for name in ("one", "two"):
         images, labels = rng.integers(0, 255, (40, 32, 32, 3), dtype=np.uint8), np.arange(40) % 2
         np.savez(tmp_path / name, x_train=images, y_train=labels, x_test=images[:8], y_test=labels[:8])
-        found.append(_train(Candidate(spec, 1, 1, 1), tmp_path, f"npz:{tmp_path / name}.npz", 1, 0, False))
-    ended = _train(Candidate(replace(spec, placement="end"), 1, 1, 1), tmp_path, f"npz:{tmp_path}/two.npz", 1, 0, False)
+        how["data"] = f"npz:{tmp_path / name}.npz"
+        found.append(_train(Candidate(spec, 1, 1, 1), tmp_path, **how))
+    ended = _train(Candidate(replace(spec, placement="end"), 1, 1, 1), tmp_path, **how)
     assert len({row["checkpoint"] for row in [*found, ended]}) == 3
-    again = _train(Candidate(spec, 1, 1, 1), tmp_path, f"npz:{tmp_path}/two.npz", 1, 0, False)
-    assert again == found[1]
+    assert _train(Candidate(spec, 1, 1, 1), tmp_path, **how) == found[1]

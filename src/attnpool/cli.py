@@ -8,6 +8,7 @@ import sys
 import warnings
 from argparse import ArgumentError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, get_args, get_origin
 
 import docstring_parser
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from attnpool import __version__
 from attnpool.jobs._cluster import processes
+from attnpool.jobs._presets import PRESETS, read_preset
 from attnpool.jobs.convert import convert
 from attnpool.jobs.demo import demo
 from attnpool.jobs.evaluate import evaluate
@@ -85,13 +87,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(words: list[str]) -> tuple[str, dict[str, Any]]:
-    """The verb and its arguments; a `--config` counts before the rest, so that the command line wins over the file."""
+    """The verb and its arguments: `--preset` counts first, then `--config`, so that the command line wins over both."""
     parser = make_parser()
     words = [re.sub("^--[^=]+", lambda option: "--" + option[0][2:].replace("-", "_"), word) for word in words]
-    config = [i for i, word in enumerate(words) if word == "--config" or word.startswith("--config=")]
-    for i in config[:1]:
-        taken = [words.pop(i)] if "=" in words[i] else [words.pop(i) for _ in words[i : i + 2]]
-        words[1:1] = taken
+    for option in ("--config", "--preset"):
+        for i in [i for i, word in enumerate(words) if word.partition("=")[0] == option][:1]:
+            taken = [words.pop(i)] if "=" in words[i] else [words.pop(i) for _ in words[i : i + 2]]
+            known = option == "--preset" and words[0] == "train" and taken != [option]
+            words[1:1] = _options(taken[-1].removeprefix("--preset=")) if known else taken
     try:
         parsed = parser.parse_args(words)
     except ArgumentError as error:
@@ -103,8 +106,14 @@ def _parse(words: list[str]) -> tuple[str, dict[str, Any]]:
         raise ValueError(text.replace("_", "-")) from None
     verb: str = parsed.subcommand
     arguments = parsed[verb].as_dict()
-    arguments.pop("config")
-    return verb, arguments
+    return verb, {name: value for name, value in arguments.items() if name not in ("config", "preset")}
+
+
+def _options(preset: str) -> list[str]:
+    """What a preset says, as words of the command line; first the options that take all words that follow."""
+    values = read_preset(preset)
+    several = [[f"--{name}", *map(str, value)] for name, value in values.items() if isinstance(value, list)]
+    return [*chain(*several), *(f"--{name}={value}" for name, value in values.items() if not isinstance(value, list))]
 
 
 def make_parser() -> ArgumentParser:
@@ -124,6 +133,9 @@ def _command(function: Callable[..., Any]) -> ArgumentParser:
     """The parser of one verb: lists and tuples take several words, and booleans are --name / --no-name."""
     parser = _parser(description=_first_line(function))
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these arguments.")
+    if function is train:
+        names = ", ".join(PRESETS)
+        parser.add_argument("--preset", metavar="NAME", help=f"Settings that go together: {names}.")
     parameters = inspect.signature(function).parameters
     helps = {p.arg_name: p.description for p in docstring_parser.parse(inspect.getdoc(function) or "").params}
     several = {name: p for name, p in parameters.items() if get_origin(p.annotation) in (list, tuple)}

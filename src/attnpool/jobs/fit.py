@@ -21,7 +21,7 @@ from attnpool.accounting.search import Candidate, Space, describe, evaluate, par
 from attnpool.data.source import open_source
 from attnpool.jobs._candidates import Candidates
 from attnpool.jobs._figures import front_figure
-from attnpool.jobs._folder import LOCK, locked
+from attnpool.jobs._folder import locked
 from attnpool.jobs.train import train
 from attnpool.models.build import build
 from attnpool.spec import ModelSpec
@@ -164,9 +164,8 @@ def fit(
     )
     networks = space.networks()
     random.Random(seed).shuffle(networks)
+    _check_folder(Path(output))
     with locked(output) as folder:
-        if any(file.name != LOCK for file in folder.iterdir()) and not (folder / "candidates.jsonl").exists():
-            raise FileExistsError(f"output has to be a new folder or one of fit, but {folder} holds something else")
         candidates = Candidates(folder / "candidates.jsonl")
         try:
             found, refused, per_second = _search(space, networks[:limit], budget, candidates, progress)
@@ -194,6 +193,11 @@ def fit(
             result = replace(result, trained=sorted(trained, key=lambda row: -row["val_accuracy"]))
             _write(result, space, folder)
         return result
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "candidates.jsonl").exists():
+        raise FileExistsError(f"output has to be a new folder or one of fit, but {folder} holds something else")
 
 
 def _check(limit: int | None, train_top: int, epochs: int, data: str | None) -> None:
