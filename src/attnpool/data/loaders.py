@@ -112,7 +112,7 @@ def make_loaders(
     else:
         kept = list(range(len(train)))
         validation = _part(val, range(len(val)), plain, share)
-    training = Transformed(train, kept, random, seed)
+    training = Transformed(train, kept, random, seed if augment else None)
     order = Order(len(kept), batch_size, seed, share.process, share.processes, share.processes * share.accumulate)
 
     def batches(images: Transformed) -> Batches:

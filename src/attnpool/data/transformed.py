@@ -1,13 +1,14 @@
 """Some of the images of a split, each through a transform."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from attnpool.data.order import Draw
-from attnpool.data.randomness import randomness
+from attnpool.data.randomness import kept, seed_all
 from attnpool.data.source import LabelledImages
 
 
@@ -21,7 +22,7 @@ class Transformed(Dataset[tuple[Tensor, int]]):
         images: A split of a source.
         indices: Which of its images, in which order.
         transform: From a PIL image to a tensor.
-        seed: Of a random transform.
+        seed: Of a random transform; None: it is not random.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class Transformed(Dataset[tuple[Tensor, int]]):
         images: LabelledImages,
         indices: Sequence[int],
         transform: Callable[[Image.Image], Tensor],
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         self.images = images
         self.indices = indices
@@ -40,11 +41,16 @@ class Transformed(Dataset[tuple[Tensor, int]]):
         return len(self.indices)
 
     def __getitem__(self, draw: int | Draw) -> tuple[Tensor, int]:
-        if isinstance(draw, int):
-            image, label = self.images[self.indices[draw]]
-            return self.transform(image), label
-        position, epoch = draw
+        return self.__getitems__([draw])[0]
+
+    def __getitems__(self, draws: Sequence[int | Draw]) -> list[tuple[Tensor, int]]:
+        """A batch, for which the states of the generators are put back once."""
+        with nullcontext() if self.seed is None else kept():
+            return [self._draw(*(draw if isinstance(draw, tuple) else (draw, None))) for draw in draws]
+
+    def _draw(self, position: int, epoch: int | None) -> tuple[Tensor, int]:
         index = self.indices[position]
         image, label = self.images[index]
-        with randomness(self.seed, epoch, index):
-            return self.transform(image), label
+        if self.seed is not None and epoch is not None:
+            seed_all(self.seed, epoch, index)
+        return self.transform(image), label
