@@ -49,6 +49,15 @@ def test_every_backbone_with_a_pool_at_every_placement(name: str, pool: str, pla
     assert len(pools) == (2 if pool == "nlp_headfix2" else 0)
 
 
+def test_a_stem_may_keep_the_size_of_the_image() -> None:
+    for name in ("mobilenet_v2", "resnet18"):
+        strings = (f"{name}-skip-{digits(name)}", f"prepool-skip-1-{name}-skip-{digits(name)}")
+        plain, still = (create_model(string, features_only=True) for string in strings)
+        stem = 4 if name == "resnet18" else 2
+        assert plain.reductions == [stem * reduction for reduction in still.reductions]
+        assert [m.shape[2] for m in still(torch.zeros(2, 3, 32, 32))] == [32 // r for r in still.reductions]
+
+
 @pytest.mark.parametrize("pool", ["skip", "maxp", "nlp"])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50_v2", "mobilenet", "mobilenetv3_small", "convnext_atto"])
 def test_prepool_sets_the_stem_to_its_stride(name: str, pool: str) -> None:

@@ -49,7 +49,9 @@ def architectures(draw: st.DrawFn) -> str:
     name = draw(st.sampled_from([*BACKBONES, "efficientnet_lite0", "convnext_atto"]))
     count = {"efficientnet_lite0": 7, "convnext_atto": 4}.get(name) or len(BACKBONES[name].stages)
     strides = draw(st.lists(st.integers(1, 9), min_size=count, max_size=count))
-    prepool = f"prepool-{draw(pool_tokens())}-{draw(st.integers(2, 99))}-" if draw(st.booleans()) else ""
+    still = st.just("prepool-skip-1-")  # the stem's convolution at stride 1
+    pooled = st.builds("prepool-{}-{}-".format, pool_tokens(), st.integers(2, 99))
+    prepool = draw(st.just("") | still | pooled)
     dynamic = "dy" if draw(st.booleans()) else ""
     return f"{prepool}{dynamic}{name}-{draw(pool_tokens(strides))}-{''.join(map(str, strides))}"
 

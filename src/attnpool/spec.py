@@ -15,6 +15,7 @@ GRAMMAR = "[prepool-POOL-STRIDE-]BACKBONE-POOL-STRIDES"
 REDUCED_PATCHES = {4: (4, 2, 1, 1), 7: (4, 4, 4, 2, 2, 1, 1)}
 CANCEL = "window-normalised weights that are equal in a window cancel, which leaves average pooling"
 PREPOOL_HEADS, PREPOOL_PATCH, PREPOOL_REDUCED_RATIO = 8, 2, 0.25
+PREPOOL_STRIDES = "from 2 to 99, or 1 with skip: the stem's convolution does not stride then"
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,20 @@ class ModelSpec:
         require(isinstance(self.pool, PoolSpec), "pool", "a PoolSpec", self.pool)
         strides = _are_integers(self.strides) and len(self.strides) == count and all(1 <= s <= 9 for s in self.strides)
         require(strides, "strides", f"a tuple of {count} digits from 1 to 9, one for each stage", self.strides)
-        none_or_stride = self.prepool_stride is None if self.prepool is None else 2 <= (self.prepool_stride or 0) <= 99
-        require(none_or_stride, "prepool_stride", "from 2 to 99 with a prepool, None without", self.prepool_stride)
+        require(
+            self._prepool_fits(), "prepool_stride", f"{PREPOOL_STRIDES}; None without a prepool", self.prepool_stride
+        )
         patches = self._patches()
         fits = len(patches) == count and all(p >= 1 or s == 1 for p, s in zip(patches, self.strides, strict=False))
         require(fits, "patches", f"one for each of the {count} stages, positive where the digit is above 1", patches)
         if self.prepool is not None and self.prepool.patches is not None:
             single = len(self.prepool.patches) == 1 and self.prepool.patches[0] > 0
             require(single, "prepool", "without digits after reduced, or with one above 0", str(self.prepool))
+
+    def _prepool_fits(self) -> bool:
+        if self.prepool is None or self.prepool_stride is None:
+            return self.prepool is None and self.prepool_stride is None
+        return (1 if self.prepool.method == "skip" else 2) <= self.prepool_stride <= 99
 
     def _check_settings(self) -> None:
         require(
@@ -196,7 +203,8 @@ def parse(text: str, **settings: Any) -> ModelSpec:
     dynamic, name, count = _parse_backbone(*backbone)
     values: dict[str, Any] = {"pool": parse_pool(*pool), "strides": _parse_strides(*strides, count)}
     if prepool:
-        values |= {"prepool": parse_pool(*tokens[1]), "prepool_stride": _parse_prepool_stride(*tokens[2])}
+        values["prepool"] = parse_pool(*tokens[1])
+        values["prepool_stride"] = _parse_prepool_stride(*tokens[2], values["prepool"].method)
     try:
         spec = ModelSpec(name, dynamic=dynamic, **values)
     except SpecError as error:  # what is left to fail is how patches go with the stages, or with the prepool
@@ -223,7 +231,7 @@ def _parse_strides(token: str, position: int, count: int) -> tuple[int, ...]:
     raise SpecError(rule, token, position)
 
 
-def _parse_prepool_stride(token: str, position: int) -> int:
-    if re.fullmatch("[2-9]|[1-9][0-9]", token):
+def _parse_prepool_stride(token: str, position: int, method: str) -> int:
+    if re.fullmatch("[1-9][0-9]?", token) and (token != "1" or method == "skip"):
         return int(token)
-    raise SpecError("has to be the stride of the prepool, a number from 2 to 99", token, position)
+    raise SpecError(f"has to be the stride of the prepool, {PREPOOL_STRIDES}", token, position)
