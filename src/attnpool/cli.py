@@ -78,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if processes().writes:
             Console().print(result)
     except KeyboardInterrupt as stopped:
-        return _say(str(stopped) or "stopped", getattr(stopped, "code", 130))
+        code = getattr(stopped, "code", 130)
+        return _say(str(stopped) or "stopped", code) if processes().writes else code
     except (ArgumentError, ValueError, OSError, LookupError, ImportError, MisconfigurationException) as error:
         if debug:
             raise
