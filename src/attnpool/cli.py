@@ -17,6 +17,7 @@ from rich.console import Console
 
 from attnpool import __version__
 from attnpool.jobs._cluster import processes
+from attnpool.jobs.compare import compare
 from attnpool.jobs.convert import convert
 from attnpool.jobs.demo import demo
 from attnpool.jobs.evaluate import evaluate
@@ -30,6 +31,7 @@ from attnpool.registry import did_you_mean
 
 VERBS: dict[str, Callable[..., Any]] = {
     "train": train,
+    "compare": compare,
     "evaluate": evaluate,
     "predict": predict,
     "profile": profile_,
@@ -71,13 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = VERBS[verb](**arguments)
         if processes().writes:
             Console().print(result)
+        return int(getattr(result, "exit_code", 0))
     except KeyboardInterrupt as stopped:
         return _say(str(stopped) or "stopped", getattr(stopped, "code", 130))
     except (ArgumentError, ValueError, OSError, LookupError, ImportError, MisconfigurationException) as error:
         if debug:
             raise
         return _say(f"error: {_one_line(error)}", 2)
-    return 0
 
 
 def _parse(words: list[str]) -> tuple[str, dict[str, Any]]:
