@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -17,15 +18,16 @@ import ray
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from ray._private.utils import get_num_cpus
 from rich.console import Console
 
 import attnpool
 from attnpool.cli import main
 from attnpool.jobs._comparison import CompareResult
+from attnpool.jobs._folder import locked
 from attnpool.jobs._grid import digest, expand, labels
 from attnpool.jobs._rows import Rows
 from attnpool.jobs._settings import known_names
-from attnpool.jobs.compare import compare
 
 psutil: Any = pytest.importorskip("psutil")  # which Ray brings
 Captured = pytest.CaptureFixture[str]
@@ -217,11 +219,12 @@ def test_the_table_has_a_row_for_each_configuration_and_says_what_failed() -> No
 # Real processes
 
 DIVERGING = 1e30
+WORDS = ["compare", "--config", "spec.yaml", "--output", "out"]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with 40 + 8 grey images of 32 x 32, bright and dark, and the specification of 4 trials that
+    """A working directory with 40 + 8 grey images of 32 x 32, bright and dark, and the specification of 3 trials that
     finish and one that cannot.
     """
     folder = tmp_path_factory.mktemp("compare")
@@ -234,22 +237,22 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = {
         "architectures": [TEMPLATE],
         "methods": ["maxp"],
-        "grid": {"lr": [0.01, 0.02, 0.03, 0.04]},
-        "trials": [{"architecture": STRING, "lr": DIVERGING}],
+        "grid": {"lr": [DIVERGING, 0.01, 0.02, 0.03]},
+        "cpus_per_trial": max(1, get_num_cpus() // 2),  # two at a time
         "data": "npz:tiny.npz",
-        "train": {"epochs": 2, "batch_size": 16, "width": 0.125, "warmup_epochs": 0, "accelerator": "cpu"},
+        "train": {"epochs": 15, "batch_size": 16, "width": 0.125, "warmup_epochs": 0, "accelerator": "cpu"},
     }
     (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
     return folder
 
 
 @pytest.fixture
-def start(place: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start(place: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
     """Starts the command in a process of its own; what is left of it at the end is killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(*words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "attnpool", "compare", "--config", "spec.yaml", "--output", "out", *words]
+    def run() -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "attnpool", *WORDS, "--no-progress", "--retries", "0"]
         process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(process)
         return process
@@ -260,102 +263,113 @@ def start(place: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
-def until(what: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 120) -> Any:
-    """Wait for something while a process runs."""
+def until(what: Callable[[], Any], process: subprocess.Popen[str] | None = None, seconds: float = 100) -> Any:
+    """What comes to be, waited for, while a process runs."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
-        assert process.poll() is None, process.communicate()
+        assert process is None or process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return found
 
 
-def finished(out: Path) -> dict[float, dict[str, Any]]:
-    """The whole rows of the finished trials, by learning rate."""
+def rows_of(out: Path, status: str) -> dict[float, dict[str, Any]]:
+    """The whole rows with a status, by learning rate."""
     text = (out / "results.jsonl").read_text() if (out / "results.jsonl").exists() else ""
     rows = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    return {row["settings"]["lr"]: row for row in rows if row["status"] == "finished"}
+    return {row["settings"]["lr"]: row for row in rows if row["status"] == status}
 
 
-def training(process: subprocess.Popen[str], out: Path) -> dict[str, Any]:
-    """The processes that train now, by the folders that they have locked."""
+def family_of(pid: int) -> list[Any]:
+    return list(psutil.Process(pid).children(recursive=True))
+
+
+def training(pid: int, out: Path) -> dict[str, Any]:
+    """Processes that train now, by the names of the folders that they have locked; none of those that diverge."""
     found = {}
-    for worker in psutil.Process(process.pid).children(recursive=True):
+    for worker in family_of(pid):
         try:
-            locks = [file for file in worker.open_files() if file.path.endswith("/.lock")]
+            locks = [Path(file.path) for file in worker.open_files() if file.path.endswith("/.lock")]
         except psutil.Error:
             continue
-        found.update({Path(lock.path).parent.name: worker for lock in locks if "trials" in lock.path})
-    return {name: worker for name, worker in found.items() if (out / "trials" / name / "config.yaml").exists()}
+        found.update({lock.parent.name: worker for lock in locks if lock.parent.parent.name == "trials"})
+    configs = {name: out / "trials" / name / "config.yaml" for name in found}
+    begun = {name: file.read_text() for name, file in configs.items() if file.exists()}
+    return {name: found[name] for name, text in begun.items() if yaml.safe_load(text)["lr"] != DIVERGING}
 
 
-def temporary_folders() -> set[Path]:
-    return {*Path("/tmp").glob("attnpool-*")}
-
-
-def gone(processes: list[Any], seconds: float = 10) -> bool:
-    return not psutil.wait_procs(processes, timeout=seconds)[1]
+def gone(processes: list[Any]) -> bool:
+    return not psutil.wait_procs(processes, timeout=10)[1]
 
 
 def test_nothing_is_lost_or_done_twice_whatever_is_killed(
-    place: Path, start: Callable[..., subprocess.Popen[str]], capsys: Captured, monkeypatch: pytest.MonkeyPatch
+    place: Path, start: Callable[[], subprocess.Popen[str]], capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, folders = place / "out", temporary_folders()
+    monkeypatch.chdir(place)
+    out, folders = place / "out", {*Path("/tmp").glob("attnpool-*")}
 
-    stopped = start("--no-progress", "--retries", "0")  # Ctrl-C once a trial is finished
-    until(lambda: finished(out), stopped)
-    family = psutil.Process(stopped.pid).children(recursive=True)
+    with locked(out):  # as by another driver
+        assert main(WORDS) == 2
+    assert "output has to be a folder that no other run is using" in capsys.readouterr().err
+
+    stopped = start()  # Ctrl-C once one trial is finished and one has failed
+    until(lambda: rows_of(out, "finished") and rows_of(out, "failed"), stopped)
+    family = family_of(stopped.pid)
     stopped.send_signal(signal.SIGINT)
     printed, said = stopped.communicate(timeout=60)
-    first = finished(out)
+    done, failed = rows_of(out, "finished"), rows_of(out, "failed")[DIVERGING]
     assert stopped.returncode == 130
     assert printed == ""
-    text = f"attnpool: stopped; {len(first)} of 5 trials are finished, in out/results.jsonl; the same command goes on"
-    assert said.splitlines() == [text]
+    text = f"stopped; {len(done)} of 4 trials are finished, in out/results.jsonl; the same command goes on"
+    assert said.splitlines() == [f"attnpool: {text}"]
     assert gone(family)
 
-    killed = start("--no-progress", "--retries", "0")  # kill -9 in the middle of a training
-    until(lambda: training(killed, out), killed)
-    family = psutil.Process(killed.pid).children(recursive=True)
+    killed = start()  # kill -9 in the middle of a training
+    until(lambda: training(killed.pid, out), killed)
+    family = family_of(killed.pid)
+    with pytest.raises(ValueError, match="no other run is using"), locked(out):
+        pass
     killed.kill()
     killed.communicate()
     assert gone(family)
+    done |= rows_of(out, "finished")
+    before = {file: file.stat().st_mtime_ns for file in out.glob("trials/*/results.json")}
     with (out / "results.jsonl").open("a") as stream:
         stream.write('{"status": "finished", "tri')
-    before = {file: file.stat().st_mtime_ns for file in out.glob("trials/*/results.json")}
 
-    last = start("--retries", "1")  # and of a worker, while a second driver is refused
-    until(lambda: training(last, out), last)
-    monkeypatch.chdir(place)
-    assert main(["compare", "--config", "spec.yaml", "--output", "out"]) == 2
-    assert "output has to be a folder that no other run is using" in capsys.readouterr().err
-    doomed = until(lambda: {n: w for n, w in training(last, out).items() if not is_diverging(out, n)}, last)
-    (name, worker), *_ = doomed.items()
-    worker.kill()
-    family = psutil.Process(last.pid).children(recursive=True)
-    printed, said = last.communicate(timeout=200)
-    assert last.returncode == 1
-    assert "trials (4 finished, 1 failed, 0 running)" in " ".join(said.split()) or len(first) > 0
-    assert "the same command tries those that failed again" in printed
-    assert gone(family)
-    assert temporary_folders() <= folders
+    environment, handlers = dict(os.environ), [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    victims: list[str] = []
+    killer = threading.Thread(target=kill_one, args=(out, victims))  # in this process; kill -9 of a worker
+    killer.start()
+    assert main(WORDS) == 1
+    killer.join()
+    assert not ray.is_initialized()
+    assert dict(os.environ) == environment
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert {*Path("/tmp").glob("attnpool-*")} <= folders
+    captured = capsys.readouterr()
+    assert "the same command tries those that failed again" in captured.out
+    assert "1 failed, 0 running)" in " ".join(captured.err.split())
 
     rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
-    assert len(rows) == len({row["trial"] for row in rows}) == 5
-    assert {row["settings"]["lr"]: row["status"] for row in rows} == {
-        **dict.fromkeys((0.01, 0.02, 0.03, 0.04), "finished"),
-        DIVERGING: "failed",
-    }
-    assert all(finished(out)[lr] == row for lr, row in first.items())
+    assert len(rows) == len({row["trial"] for row in rows}) == 4
+    finished = rows_of(out, "finished")
+    assert {*finished} == {0.01, 0.02, 0.03}
+    assert {lr: finished[lr] for lr in done} == done
     assert {file: file.stat().st_mtime_ns for file in before} == before
-    (retried,) = [row for row in rows if name.endswith(row["trial"])]
+    (retried,) = [row for row in rows if victims[0].endswith(row["trial"])]
     assert (retried["status"], retried["attempts"]) == ("finished", 2)
+    again = rows_of(out, "failed")[DIVERGING]
+    assert (again["attempts"], failed["attempts"]) == (2, 1)
+    assert again["finished_at"] > failed["finished_at"]
     check_rows(out, rows)
-    failed_again(out, rows, capsys)
 
 
-def is_diverging(out: Path, name: str) -> bool:
-    return bool(yaml.safe_load((out / "trials" / name / "config.yaml").read_text())["lr"] == DIVERGING)
+def kill_one(out: Path, victims: list[str]) -> None:
+    """Kill the process of a trial that would finish."""
+    name, worker = until(lambda: [*training(os.getpid(), out).items()])[0]
+    worker.kill()
+    victims.append(name)
 
 
 def check_rows(out: Path, rows: list[dict[str, Any]]) -> None:
@@ -370,7 +384,6 @@ def check_rows(out: Path, rows: list[dict[str, Any]]) -> None:
         if row["status"] == "failed":
             assert [*row] == head + tail
             assert "the loss is not finite" in row["error"]
-            assert row["attempts"] == 2
             continue
         folder = out / "trials" / f"{STRING}-seed0-{row['trial']}"
         said = json.loads((folder / "results.json").read_text())
@@ -385,27 +398,3 @@ def check_rows(out: Path, rows: list[dict[str, Any]]) -> None:
         lower, upper = row["latency"]["quartiles_ms"]
         assert 0 < lower <= row["latency"]["median_ms"] <= upper
         assert row["latency"]["threads"] == 1
-
-
-def failed_again(out: Path, rows: list[dict[str, Any]], capsys: Captured) -> None:
-    """In this process: what failed is tried again, nothing else, and the process is as it was."""
-    environment, handlers = dict(os.environ), [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
-    spec = yaml.safe_load(Path("spec.yaml").read_text())
-    before = {file: file.stat().st_mtime_ns for file in out.glob("trials/*/results.json")}
-    result = compare(**spec, output="out", retries=0, progress=False)
-    assert not ray.is_initialized()
-    assert dict(os.environ) == environment
-    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
-    assert [row for row in result.rows if row["status"] == "finished"] == [*finished(out).values()]
-    (failed,) = result.failed
-    assert failed["attempts"] == 1
-    assert failed["finished_at"] > max(row["finished_at"] for row in rows if row["status"] == "failed")
-    assert {file: file.stat().st_mtime_ns for file in before} == before
-    captured = capsys.readouterr()
-    assert captured.out + captured.err == ""
-    assert yaml.safe_load((out / "compare.yaml").read_text()) == {
-        **spec,
-        "output": "out",
-        "retries": 0,
-        "progress": False,
-    }

@@ -100,7 +100,7 @@ def slots(ray: Any, cpus: int, gpus: float) -> int:
     if not count:
         most = [max(int(machine.get(kind, 0)) for machine in machines) for kind in ("CPU", "GPU")]
         raise ValueError(
-            f"cpus_per_trial and gpus_per_trial have to fit on a machine, of {most[0]} CPUs and {most[1]} GPUs at most, but "
+            f"cpus_per_trial and gpus_per_trial have to fit on a machine of {most[0]} CPUs and {most[1]} GPUs, but "
             f"got {cpus} and {gpus:g}"
         )
     return count

@@ -12,7 +12,7 @@ import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from attnpool.jobs._comparison import FAILED, FINISHED, CompareResult, Plan
-from attnpool.jobs._folder import locked
+from attnpool.jobs._folder import LOCK, locked
 from attnpool.jobs._grid import Trial, digest, expand, labels
 from attnpool.jobs._ray import import_ray, ray_running, run_all, slots
 from attnpool.jobs._rows import Rows
@@ -118,7 +118,8 @@ def compare(
             make_trainer(running.get("accelerator", "auto"), False, logger=False)  # refuses what is not there
     import_ray()
     folder = Path(output)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / RECORD).exists():
+    held = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    if held - {LOCK} and RECORD not in held:
         raise FileExistsError(f"output has to be a new folder or one of compare, but {folder} holds something else")
     with locked(folder):
         driver = Driver(folder, plan, running, resources)
