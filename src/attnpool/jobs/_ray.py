@@ -2,13 +2,16 @@
 
 import logging
 import os
+import secrets
 import signal
+import socket
 import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -61,8 +64,10 @@ def ray_running(address: str | None) -> Iterator[Any]:
         try:
             options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
             if address is None:
+                os.environ.setdefault("RAY_AUTH_TOKEN", _token())  # else Ray leaves one in the home folder
                 options |= {"include_dashboard": False, "object_store_memory": STORE, "_temp_dir": str(folder)}
             try:
+                _knock(address or "")
                 ray.init(address=address or "local", **options)
             except (RuntimeError, OSError) as error:
                 told = " ".join(str(error).split())
@@ -72,6 +77,19 @@ def ray_running(address: str | None) -> Iterator[Any]:
         finally:
             ray.shutdown()
             leash.release()
+
+
+@cache
+def _token() -> str:
+    """What the processes of a local Ray know each other by; Ray keeps that of its first start in a process."""
+    return secrets.token_hex(32)
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` at once where nobody listens: Ray would try for two minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def import_ray() -> Any:

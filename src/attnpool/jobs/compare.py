@@ -180,8 +180,10 @@ class Driver:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         terminal = rich.console.Console(stderr=True)
         with ray_running(address) as ray, Progress(*columns, console=terminal, disable=not progress) as bar:
+            gpus = self._gpus(ray)
+            count = slots(ray, self.resources.cpus, gpus)
             self._measure(ray, todo.values(), bar)
-            self._train(ray, todo, bar)
+            self._train(ray, todo, count, gpus, bar)
 
     def _measure(self, ray: Any, trials: Any, bar: Progress) -> None:
         """What the networks cost, with all processors of one machine held, so that nothing of ours runs beside."""
@@ -198,9 +200,9 @@ class Driver:
             self.costs.add({"network": ended.key, **ended.answer})
             bar.advance(line)
 
-    def _train(self, ray: Any, trials: Mapping[str, Trial], bar: Progress) -> None:
-        cpus, gpus = self.resources.cpus, self._gpus(ray)
-        count = slots(ray, cpus, gpus)
+    def _train(self, ray: Any, trials: Mapping[str, Trial], count: int, gpus: float, bar: Progress) -> None:
+        """Train what has no row, `count` at a time, each in a fresh process."""
+        cpus = self.resources.cpus
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, max_calls=1)(run_trial)
         todo, failed = {}, 0
         line = bar.add_task("trials", total=len(trials))
