@@ -306,7 +306,7 @@ def test_nothing_is_lost_or_done_twice_whatever_is_killed(
     place: Path, start: Callable[[], subprocess.Popen[str]], capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place)
-    out, folders = place / "out", {*Path("/tmp").glob("attnpool-*")}
+    out, folders = place / "out", {*Path("/tmp").glob("attnpool-ray-*")}
 
     with locked(out):  # as by another driver
         assert main(WORDS) == 2
@@ -346,7 +346,7 @@ def test_nothing_is_lost_or_done_twice_whatever_is_killed(
     assert not ray.is_initialized()
     assert dict(os.environ) == environment
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
-    assert {*Path("/tmp").glob("attnpool-*")} <= folders
+    assert {*Path("/tmp").glob("attnpool-ray-*")} <= folders
     captured = capsys.readouterr()
     assert "the same command tries those that failed again" in captured.out
     assert "1 failed, 0 running)" in " ".join(captured.err.split())

@@ -1,63 +1,71 @@
 """Runs beside Ray in a process of its own: when the one that started Ray is gone, however it ended, nothing is left.
 
-Ray's own processes die with their parent, but two helpers of its raylet wait a minute for the dead one. This file is
-run by its path, with the standard library and psutil alone: `python _leash.py PLACE_OF_PSUTIL FOLDER`.
+Ray's processes die with their parent, but trainings go on for seconds, and two helpers wait a minute for the dead.
+This file is run by its path, with the standard library and psutil alone: `python _leash.py PLACE_OF_PSUTIL FOLDER`.
 """
 
-import json
+import os
 import shutil
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from select import select
 from typing import Any
+
+EVERY = 2.0
+"""Seconds between two looks at what Ray has started."""
 
 
 class Leash:
-    """Ends the processes it is told of, and removes a folder, when `release` is called or this process has died.
+    """Ends Ray's processes and removes its folder when `release` is called, or when this process has died.
 
     Args:
-        folder: To remove at the end.
+        folder: Of Ray's files: its processes are those that name it in their command, and what these have started.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._psutil: Any = import_module("psutil")  # which Ray brings: found after Ray was imported
-        place = Path(self._psutil.__file__ or "").parents[1]
+        place = Path(import_module("psutil").__file__ or "").parents[1]  # Ray brings it: found after Ray was imported
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, str(place), str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C in a terminal is not for it
-            text=True,
         )
 
-    def hold(self) -> None:
-        """Hold all processes that this one has started so far, and theirs."""
-        held = self._psutil.Process().children(recursive=True)
-        lines = [json.dumps([p.pid, p.create_time()]) for p in held if p.pid != self._process.pid and p.is_running()]
-        assert self._process.stdin is not None
-        self._process.stdin.write("".join(f"{line}\n" for line in lines))
-        self._process.stdin.flush()
-
     def release(self) -> None:
-        """End what is held and still runs; it is gone when this returns."""
+        """End what still runs; it is gone when this returns."""
         self._process.communicate()
 
 
-def wait_and_end(place: str, folder: str) -> None:
-    """Read process numbers and times of birth until the other end is closed, then end those that are still there."""
+def watch(place: str, folder: str) -> None:
+    """Look at what the parent starts until it closes the other end of our input; then end it, and remove the folder."""
     sys.path.insert(0, place)
     psutil: Any = import_module("psutil")
-    for pid, born in map(json.loads, sys.stdin.read().splitlines()):
+    held: set[Any] = set()
+    parent = psutil.Process(os.getppid())
+    while not select([sys.stdin], [], [], EVERY)[0]:
+        held |= _family(psutil, parent, folder)
+    for process in held | _family(psutil, parent, folder):
         try:
-            process = psutil.Process(pid)
-            if process.create_time() == born:  # not another one with its number
-                process.kill()
+            process.kill()  # never another one with its number: psutil compares their times of birth
         except psutil.Error:
             continue
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _family(psutil: Any, parent: Any, folder: str) -> set[Any]:
+    """The children of a process that name the folder in their command, and all of theirs."""
+    found: set[Any] = set()
+    try:
+        for child in parent.children():
+            if child.pid != os.getpid() and folder in " ".join(child.cmdline()):
+                found |= {child, *child.children(recursive=True)}
+    except psutil.Error:  # one that has just ended
+        pass
+    return found
+
+
 if __name__ == "__main__":
-    wait_and_end(*sys.argv[1:])
+    watch(*sys.argv[1:])

@@ -57,7 +57,7 @@ def ray_running(address: str | None) -> Iterator[Any]:
         yield ray
         return
     short = tempfile.gettempdir() if len(tempfile.gettempdir()) < LONGEST - 20 else "/tmp"
-    folder = Path(tempfile.mkdtemp(prefix="attnpool-", dir=short))
+    folder = Path(tempfile.mkdtemp(prefix="attnpool-ray-", dir=short))
     leash = Leash(folder)
     with _untouched():
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -72,7 +72,6 @@ def ray_running(address: str | None) -> Iterator[Any]:
             except (RuntimeError, OSError) as error:
                 told = " ".join(str(error).split())
                 raise ValueError(f"address has to be that of a Ray cluster that runs, but {address}: {told}") from error
-            leash.hold()
             yield ray
         finally:
             ray.shutdown()

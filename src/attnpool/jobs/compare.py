@@ -127,6 +127,7 @@ def compare(
         try:
             driver.run(address, progress)
         except KeyboardInterrupt:
+            driver.results = Rows(folder / RESULTS, "trial")  # as the file has them, wherever it was interrupted
             done = sum(row["status"] == FINISHED for row in driver.rows())
             text = f"stopped; {done} of {len(expanded)} trials are finished, in {folder / RESULTS}"
             raise KeyboardInterrupt(f"{text}; the same command goes on") from None
