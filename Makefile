@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint methods bench accounting
+.PHONY: setup demo test lint methods bench accounting compare-demo
 
 setup: .venv/.ready
 
@@ -14,6 +14,10 @@ setup: .venv/.ready
 
 demo: setup
 	$(BIN)/attnpool demo
+
+compare-demo: setup
+	$(BIN)/attnpool compare --config examples/compare-demo.yaml
+	$(BIN)/attnpool report runs/compare-demo/results.jsonl
 
 test: setup
 	$(BIN)/pytest -n 2

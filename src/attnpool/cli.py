@@ -19,6 +19,7 @@ from rich.console import Console
 from attnpool import __version__
 from attnpool.jobs._cluster import processes
 from attnpool.jobs._presets import PRESETS, read_preset
+from attnpool.jobs.compare import compare
 from attnpool.jobs.convert import convert
 from attnpool.jobs.demo import demo
 from attnpool.jobs.evaluate import evaluate
@@ -33,6 +34,7 @@ from attnpool.registry import did_you_mean
 
 VERBS: dict[str, Callable[..., Any]] = {
     "train": train,
+    "compare": compare,
     "evaluate": evaluate,
     "predict": predict,
     "profile": profile_,
@@ -77,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = VERBS[verb](**arguments)
         if processes().writes:
             Console().print(result)
+        return int(getattr(result, "exit_code", 0))
     except KeyboardInterrupt as stopped:
         code = getattr(stopped, "code", 130)
         return _say(str(stopped) or "stopped", code) if processes().writes else code
@@ -84,7 +87,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _say(f"error: {_one_line(error)}", 2)
-    return 0
 
 
 def _parse(words: list[str]) -> tuple[str, dict[str, Any]]:
