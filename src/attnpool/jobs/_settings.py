@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Collection, Mapping
-from dataclasses import fields, replace
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -10,16 +9,14 @@ from typing import Any, Literal, Union, get_args, get_origin
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
-from attnpool.data.loaders import make_loaders
-from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import Source
-from attnpool.jobs._classifier import Recipe
 from attnpool.jobs._folder import MAY_CHANGE
+from attnpool.jobs._setup import check_settings, set_up
 from attnpool.jobs._trainer import check_size
 from attnpool.jobs.train import train
 from attnpool.models.build import build
 from attnpool.registry import did_you_mean
-from attnpool.spec import ModelSpec, parse
+from attnpool.spec import ModelSpec
 
 SET_HERE = {
     "output": "each trial has its own, in the output folder",
@@ -105,21 +102,12 @@ def check(settings: Mapping[str, Any], source: Source) -> ModelSpec:
     Raises:
         ValueError: as `train` does.
     """
-    Recipe(**{field.name: settings[field.name] for field in fields(Recipe)})
-    for name in ("epochs", "accumulate"):
-        if settings[name] < 1:
-            raise ValueError(f"{name} has to be positive, but got {settings[name]}")
-    spec = parse(settings["architecture"])
-    side = settings["image_size"]
-    size = source.image_size if side is None else (side, side)
-    preprocessing = Preprocessing(size, source.channels, source.mean, source.std)
-    of_loaders = {name: settings[name] for name in ("batch_size", "val_fraction", "augment")}
-    make_loaders(source, preprocessing, workers=0, **of_loaders)
-    of_spec = {name: settings[name] for name in ("width", "dropout", "attention", "query_blocks", "placement")}
-    about: dict[str, Any] = {"num_classes": len(source.classes), "in_channels": source.channels, "input_size": size}
-    spec = replace(spec, **about, **of_spec)
+    given = {**settings, "seed": 0, "workers": 0}
+    check_settings(given)
+    spec = set_up(given, source).spec
+    assert spec.input_size is not None
     with torch.device("meta"), torch.random.fork_rng(devices=()):
-        check_size(build(spec), size)
+        check_size(build(spec), spec.input_size)
     return spec
 
 

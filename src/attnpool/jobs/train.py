@@ -1,21 +1,20 @@
 """`attnpool train`: from an architecture string to a trained, measured checkpoint."""
 
 from contextlib import nullcontext
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from attnpool.data.augmentation import Augmentation, Crop
-from attnpool.data.loaders import Batches, Share, make_loaders
-from attnpool.data.preprocessing import Interpolation, Preprocessing
+from attnpool.data.augmentation import Crop
+from attnpool.data.loaders import Batches, Share
+from attnpool.data.preprocessing import Interpolation
 from attnpool.jobs._annealing import Annealing
-from attnpool.jobs._classifier import OptimizerName, Recipe, ScheduleName
+from attnpool.jobs._classifier import OptimizerName, ScheduleName
 from attnpool.jobs._cluster import Processes, processes, together
 from attnpool.jobs._fitting import Precision, fit_, make_fitter
 from attnpool.jobs._folder import CONFIG, begin, check_same_run, finish, finished, locked, refuse_overwriting
 from attnpool.jobs._keeper import Keeper
+from attnpool.jobs._setup import check_settings, set_up
 from attnpool.jobs._source import OnBadImage, open_data, write_skipped
 from attnpool.jobs._state import STATE
 from attnpool.jobs._survival import Survival
@@ -23,7 +22,6 @@ from attnpool.jobs._trained import TrainResult
 from attnpool.jobs._trainer import check_size, run_test, seeded
 from attnpool.models.build import build
 from attnpool.models.checkpoint import Description, load, save
-from attnpool.spec import parse
 
 
 def train(
@@ -150,63 +148,25 @@ def train(
         Stopped: (a KeyboardInterrupt) at Ctrl-C or SIGTERM, after the state was written.
     """
     arguments = dict(locals())
-    recipe = Recipe(**{field.name: arguments[field.name] for field in fields(Recipe)})
-    _check_run(epochs, seed, precision, accumulate, checkpoint_every, resume and overwrite)
-    spec = parse(architecture)  # first of all, since it is the likeliest mistake and costs nothing
+    check_settings(arguments)
     folder, me = Path(output or f"runs/{architecture}"), processes()
-    if resume and (folder / CONFIG).exists():
-        check_same_run(folder, arguments)
-        if done := finished(folder):
-            return TrainResult.from_json(done)
-    elif not resume:
-        refuse_overwriting(folder, overwrite)
-    varied = Augmentation(
-        crop,
-        (scale[0], scale[1]),
-        hflip=hflip,
-        auto_augment=auto_augment,
-        color_jitter=color_jitter,
-        reprob=reprob,
-        interpolation=interpolation,
-    )
+    if done := _earlier(folder, arguments):
+        return done
     source, broken = open_data(data, data_dir, download, on_bad_image, progress)
-    size = source.image_size if image_size is None else (image_size, image_size)
-    preprocessing = Preprocessing(size, source.channels, source.mean, source.std, crop_pct, interpolation)
-    loaders = make_loaders(
-        source,
-        preprocessing,
-        batch_size=batch_size,
-        val_fraction=val_fraction,
-        augment=varied if augment else None,
-        seed=seed,
-        workers=workers,
-        share=Share(me.rank, me.count, accumulate),
-    )
-    spec = replace(
-        spec,
-        num_classes=len(source.classes),
-        in_channels=source.channels,
-        width=width,
-        dropout=dropout,
-        attention=attention,
-        query_blocks=query_blocks,
-        placement=placement,
-        input_size=size,
-    )
+    ready = set_up(arguments, source, Share(me.rank, me.count, accumulate))
     training = {"data": source.name, "data_dir": data_dir, "seed": seed, "val_fraction": val_fraction}
-    about = Description(spec, source.classes, preprocessing.to_dict(), training=training)
-    keeper = Keeper(folder, about)
+    keeper = Keeper(folder, Description(ready.spec, source.classes, ready.preprocessing.to_dict(), training=training))
     with seeded(seed):
-        model = build(spec, pretrained=pretrained_file or pretrained)
-        check_size(model, size)
+        model = build(ready.spec, pretrained=pretrained_file or pretrained)
+        check_size(model, ready.preprocessing.image_size)
         trainer = make_fitter(
             keeper,
-            recipe,
+            ready.recipe,
             epochs,
             accelerator,
             progress,
             me=me,
-            callbacks=[Annealing(), Survival(folder, loaders.order, checkpoint_every)],
+            callbacks=[Annealing(), Survival(folder, ready.loaders.order, checkpoint_every)],
             precision=precision,
             accumulate=accumulate,
             sync_batchnorm=sync_batchnorm,
@@ -217,24 +177,23 @@ def train(
             if me.writes and not (resume and (folder / STATE).exists()):
                 begin(folder, {**arguments, "overwrite": overwrite or resume})
                 write_skipped(folder, broken)
-            fit_(model, trainer, keeper, loaders, recipe, seed, resume)
+            fit_(model, trainer, keeper, ready.loaders, ready.recipe, seed, resume)
             trainer.strategy.barrier()
-            return _conclude(keeper, loaders.test, accelerator, me, len(broken))
+            return _conclude(keeper, ready.loaders.test, accelerator, me, len(broken))
 
 
-def _check_run(
-    epochs: int, seed: int, precision: str, accumulate: int, checkpoint_every: int | None, both: bool
-) -> None:
-    positive = {"epochs": epochs, "accumulate": accumulate, "checkpoint_every": checkpoint_every}
-    for name, value in positive.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} has to be positive, but got {value}")
-    if both:
+def _earlier(folder: Path, arguments: dict[str, Any]) -> TrainResult | None:
+    """The result of a run in the folder that is to go on and is finished; what may not go on there is refused."""
+    resume, overwrite = arguments["resume"], arguments["overwrite"]
+    if resume and overwrite:
         raise ValueError("resume has to be false where overwrite is true: one goes on, the other starts anew")
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"seed has to be at least 0 and below 2^63, but got {seed}")
-    if precision == "16-mixed" and not torch.cuda.is_available():
-        raise ValueError("precision has to be 32-true or bf16-mixed without a GPU, but got 16-mixed")
+    if not resume:
+        refuse_overwriting(folder, overwrite)
+    elif (folder / CONFIG).exists():
+        check_same_run(folder, arguments)
+        if done := finished(folder):
+            return TrainResult.from_json(done)
+    return None
 
 
 def _conclude(keeper: Keeper, batches: Batches, accelerator: str, me: Processes, skipped: int) -> TrainResult:
