@@ -124,6 +124,7 @@ LINES = {
     f"--architectures {STRING} --train {{placement:ned}}": "one of before, after_first, end or null, but got 'ned'",
     f"--architectures {STRING} --train {{attention:null}}": "attention has to be text, but got None",
     f"--architectures {STRING} --train {{accelerator:abacus}}": "abacus",
+    f"--architectures {STRING} --train {{data:cifar10,data_dir:nowhere,download:false}}": "nowhere",
     "--trials [{width:1}]": "trials[0] has to have an architecture",
     f"--trials [{{architecture:{STRING},widht:1}}]": "trials[0] has to have arguments of train, but 'widht' is none",
     f"--architectures {STRING} --cpus-per-trial 0": "cpus_per_trial has to be positive",

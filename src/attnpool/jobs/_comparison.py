@@ -72,18 +72,23 @@ class Plan:
     specs: Mapping[str, ModelSpec]
 
     @classmethod
-    def of(cls, trials: Sequence[Trial]) -> "Plan":
+    def of(cls, trials: Sequence[Trial], running: Mapping[str, Any]) -> "Plan":
         """Check the settings of all, each configuration once.
+
+        Args:
+            trials: Of the comparison.
+            running: Arguments of `train` that decide no outcome: where published data are is among them.
 
         Raises:
             ValueError: saying in which trial, if there are several configurations.
         """
         configurations = {trial.configuration: trial.settings for trial in trials}
         names, sources, specs = labels(configurations.values()), {}, {}
+        where_data_are = {name: running[name] for name in ("data_dir", "download") if name in running}
         for key, settings in configurations.items():
             try:
                 if settings["data"] not in sources:
-                    sources[settings["data"]] = open_source(settings["data"])
+                    sources[settings["data"]] = open_source(settings["data"], **where_data_are)
                 specs[key] = check(settings, sources[settings["data"]])
             except ValueError as error:
                 where = f" (trial {names[key]!r})" if len(names) > 1 else ""

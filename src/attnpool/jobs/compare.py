@@ -112,7 +112,7 @@ def compare(
     common, running = split({**(train or {}), **given})
     axes = {"architecture": architectures, "method": methods, "backbone": backbones, "strides": strides}
     expanded, merged = expand(common, _merge(axes, grid or {}), trials or [], seeds)
-    plan = Plan.of(expanded)
+    plan = Plan.of(expanded, running)
     if address is None:
         with seeded(0):
             make_trainer(running.get("accelerator", "auto"), False, logger=False)  # refuses what is not there
