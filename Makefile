@@ -17,7 +17,7 @@ demo: setup
 
 compare-demo: setup
 	$(BIN)/attnpool compare --config examples/compare-demo.yaml
-	$(BIN)/attnpool report runs/compare-demo -o runs/compare-demo/report.html
+	$(BIN)/attnpool report runs/compare-demo -o runs/compare-demo/report.html --overwrite
 
 test: setup
 	$(BIN)/pytest -n 2

@@ -28,6 +28,7 @@ from attnpool.pools.skip import StridedConv2d
 from attnpool.spec import ModelSpec, PoolSpec, SpecError, parse
 
 if TYPE_CHECKING:
+    from attnpool.jobs.compare import compare
     from attnpool.jobs.convert import convert
     from attnpool.jobs.evaluate import evaluate
     from attnpool.jobs.fit import fit
@@ -50,6 +51,7 @@ __all__ = [
     "SelfAttentivePool2d",
     "SpecError",
     "StridedConv2d",
+    "compare",
     "convert",
     "create_model",
     "evaluate",
@@ -71,6 +73,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """The verbs of the command line as functions, imported when asked for: they bring Lightning."""
-    if name in ("convert", "evaluate", "fit", "predict", "prune", "report", "train"):
+    if name in ("compare", "convert", "evaluate", "fit", "predict", "prune", "report", "train"):
         return getattr(import_module(f"attnpool.jobs.{name}"), name)
     raise AttributeError(f"module 'attnpool' has no attribute {name!r}")

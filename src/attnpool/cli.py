@@ -56,6 +56,8 @@ EXAMPLES = """examples:
   attnpool prune runs/photos --ratio 0.5
   attnpool profile runs/photos --dtype int8 --picture memory.png
   attnpool fit --ram 256kB --flash 1MB --input 96
+  attnpool compare --methods skip maxp nlp_headfix2 --backbones mobilenet_v2 --strides 1222121 --seeds 3
+  attnpool report runs/compare -o report.html
 """
 
 
