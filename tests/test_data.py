@@ -351,6 +351,11 @@ def test_processes_together_take_the_batches_of_one(tmp_path: Path, processes: i
     assert rows(held) == rows([images for images, _ in loaders().val])  # none twice, none left out
 
 
+def test_each_process_has_an_image_of_each_split() -> None:
+    with pytest.raises(DataError, match="has to have an image for each of 9 processes"):
+        make_loaders(array_source(), GREY, batch_size=9, val_fraction=0.1, share=Share(0, 9))
+
+
 def test_an_epoch_goes_on_after_the_batches_that_were_taken(tmp_path: Path) -> None:
     source = open_source(f"npz:{save_npz(tmp_path / 'a.npz')}")
     whole = run(make_loaders(source, GREY, batch_size=8, augment=True), epochs=(2, 3))

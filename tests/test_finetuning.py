@@ -218,5 +218,7 @@ def test_presets_come_before_the_file_and_the_file_before_the_line(tmp_path: Pat
     words = ["train", "--config", str(tmp_path / "mine.yaml"), "--epochs=4", "--preset=cifar", ARCHITECTURE]
     arguments = _parse(words)[1]
     assert (arguments["lr"], arguments["epochs"], arguments["batch_size"]) == (0.5, 4, 128)
+    with pytest.raises(ValueError, match="--preset has to be given once"):
+        _parse(["train", ARCHITECTURE, "--preset", "cifar", "--preset=vww"])
     with pytest.raises(ValueError, match="did you mean 'cifar'"):
         _parse(["train", ARCHITECTURE, "--preset", "cifr"])

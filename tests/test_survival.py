@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 import attnpool
@@ -233,6 +234,73 @@ def test_a_state_that_is_not_whole_is_named(
     file.write_bytes(spoil(file.read_bytes()))
     with pytest.raises(ValueError, match=f"state to go on from has to be a whole {STATE}"):
         run(noise, tmp_path, resume=True)
+
+
+def test_what_a_run_was_asked_can_be_given_back(noise: str, tmp_path: Path) -> None:
+    first = run(noise, tmp_path, epochs=1, resume=True)
+    given = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert (given["resume"], given["overwrite"]) == (True, False)
+    assert main(["train", "--config", str(tmp_path / "config.yaml")]) == 0  # it is finished: read, not run again
+    assert train(**given) == first
+
+
+def test_two_that_go_on_at_once_train_once(noise: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, others = open_source(noise), list[TrainResult]()
+
+    def slow(*_: Any, **__: Any) -> Source:
+        monkeypatch.setattr(source_module, "open_source", lambda *_, **__: source)
+        others.append(run(noise, tmp_path, epochs=1, resume=True))  # from start to end, while this one gets ready
+        return source
+
+    monkeypatch.setattr(source_module, "open_source", slow)
+    assert untimed(run(noise, tmp_path, epochs=1, resume=True)) == untimed(others[0])
+    assert others[0].seconds == run(noise, tmp_path, epochs=1, resume=True).seconds
+
+
+@pytest.mark.parametrize("config", ["", "a: [1", "- 1"])
+def test_arguments_that_are_not_whole_are_named(noise: str, tmp_path: Path, config: str) -> None:
+    (tmp_path / "config.yaml").write_text(config)
+    with pytest.raises(ValueError, match=r"config.yaml has to"):
+        run(noise, tmp_path, epochs=1, resume=True)
+
+
+def test_a_result_of_an_earlier_version_is_read(noise: str, tmp_path: Path) -> None:
+    first = run(noise, tmp_path, epochs=1)
+    values = json.loads((tmp_path / "results.json").read_text())
+    old = {name: value for name, value in values.items() if name not in ("classes", "per_class", "skipped")}
+    (tmp_path / "results.json").write_text(json.dumps(old))
+    assert run(noise, tmp_path, epochs=1, resume=True) == replace(first, classes=(), per_class=[], skipped=0)
+
+
+def test_other_data_than_before_is_refused(noise: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_image(noise, 40, terminate, monkeypatch)
+    with pytest.raises(Stopped):
+        run(noise, tmp_path)
+    source = open_source(noise)
+    fewer: Source = replace(source, val=source.test)  # nothing is held out: more images to train on
+    monkeypatch.setattr(source_module, "open_source", lambda *_, **__: fewer)
+    with pytest.raises(ValueError, match="data has to have the 93 images to train on that it had, but has 105"):
+        run(noise, tmp_path, resume=True)
+
+
+def test_dynamic_convolution_and_frozen_layers_go_on_too(
+    noise: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {**SMALL, "data": noise, "freeze_backbone": 2}
+    expected = train("dyresnet18-skip-1222", output=str(tmp_path / "whole"), **options)
+    at_image(noise, 92 + 30, terminate, monkeypatch)
+    with pytest.raises(Stopped):
+        train("dyresnet18-skip-1222", output=str(tmp_path / "run"), **options)
+    monkeypatch.undo()
+    found = train("dyresnet18-skip-1222", output=str(tmp_path / "run"), **options, resume=True)
+    assert untimed(found) == untimed(expected)
+    assert [row["temperature"] for row in found.history] == [34, 31, 28]
+
+
+def test_a_loss_of_validation_that_is_not_finite_stops_the_run_too(noise: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is not finite at step \d+ .epoch \d"):
+        run(noise, tmp_path, batch_size=93, warmup_epochs=0.0, lr=1e12, epochs=2, ema_decay=None)
+    assert not [*tmp_path.rglob("*.new")]
 
 
 @pytest.mark.parametrize("where", ["loss", "weight"])

@@ -96,7 +96,10 @@ def _parse(words: list[str]) -> tuple[str, dict[str, Any]]:
     parser = make_parser()
     words = [re.sub("^--[^=]+", lambda option: "--" + option[0][2:].replace("-", "_"), word) for word in words]
     for option in ("--config", "--preset"):
-        for i in [i for i, word in enumerate(words) if word.partition("=")[0] == option][:1]:
+        found = [i for i, word in enumerate(words) if word.partition("=")[0] == option]
+        if len(found) > 1:
+            raise ValueError(f"{option} has to be given once, but is given {len(found)} times")
+        for i in found:
             taken = [words.pop(i)] if "=" in words[i] else [words.pop(i) for _ in words[i : i + 2]]
             known = option == "--preset" and words[0] == "train" and taken != [option]
             words[1:1] = _options(taken[-1].removeprefix("--preset=")) if known else taken

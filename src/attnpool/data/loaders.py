@@ -53,6 +53,11 @@ class Loaders:
         order: Any = self.train.sampler
         return order
 
+    @property
+    def stream_workers(self) -> int | None:
+        """Processes that read the training images, if they are a stream: its order depends on them."""
+        return self.train.num_workers if isinstance(self.train, StreamLoader) else None
+
 
 ALL = Share()
 
@@ -147,4 +152,8 @@ def _part(
     images: LabelledImages, indices: Sequence[int], transform: Callable[[Image.Image], Tensor], share: Share
 ) -> Transformed:
     """Every n-th of the images for each of n processes: none twice, none left out."""
+    if len(indices) < share.processes:
+        raise DataError(
+            f"each split has to have an image for each of {share.processes} processes, but has {len(indices)}"
+        )
     return Transformed(images, indices[share.process :: share.processes], transform)

@@ -1,5 +1,7 @@
 """The softmax temperature of dynamic convolution over a training run."""
 
+from typing import Any
+
 import pytorch_lightning as pl
 
 from attnpool.layers.dynamic_conv import anneal_
@@ -12,6 +14,13 @@ class Annealing(pl.Callback):
     """
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        temperature = anneal_(pl_module, trainer.current_epoch)
-        if temperature is not None:
-            pl_module.log("temperature", temperature)
+        self._temperature = anneal_(pl_module, trainer.current_epoch)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_train_epoch_start(trainer, pl_module)  # Lightning leaves it out for a run that goes on in mid-epoch
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._temperature is not None:
+            pl_module.log("temperature", self._temperature, on_step=False, on_epoch=True)

@@ -84,10 +84,9 @@ class Classifier(pl.LightningModule):
         self.averaged = None if decay is None else ModelEmaV3(model, decay, use_warmup=True).train()
         self.mix = make_mix(self.recipe, num_classes)
         accuracy: Callable[..., MulticlassAccuracy] = MulticlassAccuracy
-        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
+        self.train_loss, self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(3))
         self.train_accuracy = accuracy(num_classes, average="micro")
         self.val_accuracy = accuracy(num_classes, average="micro")
-        self.test_loss = MeanMetric()
         self.test_metrics = MetricCollection(
             {
                 "top1": accuracy(num_classes, average="micro"),

@@ -54,7 +54,7 @@ def together(me: Processes) -> Iterator[None]:
     """A block that the processes leave together; the connection between them is closed after it."""
     try:
         yield
-        if me.count > 1:
+        if me.count > 1 and dist.is_initialized():
             dist.barrier()
     finally:
         if me.count > 1 and dist.is_initialized():

@@ -89,7 +89,7 @@ class Plan:
             try:
                 if settings["data"] not in sources:
                     sources[settings["data"]] = open_source(settings["data"], **where_data_are)
-                specs[key] = check(settings, sources[settings["data"]])
+                specs[key] = check(settings, running, sources[settings["data"]])
             except ValueError as error:
                 where = f" (trial {names[key]!r})" if len(names) > 1 else ""
                 raise ValueError(f"{error}{where}") from error

@@ -11,9 +11,10 @@ import yaml
 from filelock import FileLock, Timeout
 
 from attnpool.jobs._state import STATE
+from attnpool.jobs._write import write_whole
 from attnpool.models.checkpoint import DESCRIPTION, WEIGHTS
 
-CONFIG, RESULTS, LOCK = "config.yaml", "results.json", ".lock"
+CONFIG, RESULTS, SKIPPED, LOCK = "config.yaml", "results.json", "skipped.txt", ".lock"
 MAY_CHANGE = {
     "output",
     "overwrite",
@@ -82,14 +83,14 @@ def clear_run(folder: Path, overwrite: bool) -> None:
         return
     for name in ("last", "logs/csv", "logs/tensorboard", "evaluation"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (STATE, DESCRIPTION, WEIGHTS, RESULTS, CONFIG):
+    for name in (STATE, DESCRIPTION, WEIGHTS, RESULTS, CONFIG, SKIPPED):
         (folder / name).unlink(missing_ok=True)
 
 
-def begin(folder: Path, arguments: dict[str, Any]) -> None:
+def begin(folder: Path, arguments: dict[str, Any], overwrite: bool) -> None:
     """Write the arguments of a run that begins; an earlier run's files go if they may be replaced."""
-    clear_run(folder, arguments["overwrite"])
-    (folder / CONFIG).write_text(yaml.safe_dump(arguments, sort_keys=False))
+    clear_run(folder, overwrite)
+    write_whole(folder / CONFIG, yaml.safe_dump(arguments, sort_keys=False))
 
 
 def check_same_run(folder: Path, arguments: dict[str, Any]) -> None:
@@ -98,7 +99,12 @@ def check_same_run(folder: Path, arguments: dict[str, Any]) -> None:
     Raises:
         ValueError: naming the first argument that differs.
     """
-    before = yaml.safe_load((folder / CONFIG).read_text())
+    try:
+        before = yaml.safe_load((folder / CONFIG).read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{folder / CONFIG} has to be that of a run to go on with, but is no YAML: {error}") from error
+    if not isinstance(before, dict):
+        raise ValueError(f"{folder / CONFIG} has to hold the arguments of a run to go on with, but holds {before!r}")
     now = yaml.safe_load(yaml.safe_dump(arguments))
     for name in now.keys() - MAY_CHANGE:
         if name in before and before[name] != now[name]:
@@ -119,5 +125,5 @@ def finished(folder: Path) -> dict[str, Any] | None:
 
 def finish(folder: Path, values: dict[str, Any]) -> None:
     """Write the results; nothing is left to go on with."""
-    (folder / RESULTS).write_text(json.dumps(values, indent=2) + "\n")
+    write_whole(folder / RESULTS, json.dumps(values, indent=2) + "\n")
     (folder / STATE).unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from itertools import product
 from string import Formatter
 from typing import Any
 
-from attnpool.jobs._settings import check_name, complete, known_names
+from attnpool.jobs._settings import check_name, complete, differing, known_names
 from attnpool.registry import did_you_mean
 
 TEMPLATE = "{backbone}-{method}-{strides}"
@@ -31,12 +31,12 @@ class Trial:
     @property
     def id(self) -> str:
         """12 hex digits: what is trained, whatever the grid around it."""
-        return digest({"settings": self.settings, "seed": self.seed})
+        return digest({"settings": differing(self.settings), "seed": self.seed})
 
     @property
     def configuration(self) -> str:
         """12 hex digits, the same for all seeds."""
-        return digest(self.settings)
+        return configuration(self.settings)
 
     @property
     def folder(self) -> str:
@@ -47,6 +47,11 @@ class Trial:
 def digest(values: Any) -> str:
     """12 hex digits of what JSON says of the values, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def configuration(settings: Mapping[str, Any]) -> str:
+    """12 hex digits of what is trained: a default that a later version adds changes nothing of it."""
+    return digest(differing(settings))
 
 
 def expand(
@@ -73,13 +78,13 @@ def expand(
         points.append(complete({**common, **point}, f"trials[{i}]"))
     if not points:
         raise ValueError("methods, architectures, grid or trials have to say what to compare, but none is given")
-    once = {digest(point): point for point in points}
+    once = {configuration(point): point for point in points}
     return [Trial(point, seed) for seed in _seeds(seeds) for point in once.values()], len(points) - len(once)
 
 
 def labels(configurations: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """By `digest`, what tells each configuration from the others in a few words."""
-    every = {digest(settings): settings for settings in configurations}
+    """By `configuration`, what tells each from the others in a few words."""
+    every = {configuration(settings): settings for settings in configurations}
     strings = {key: str(settings[ARCHITECTURE]) for key, settings in every.items()}
     parts = {key: string.split("-") for key, string in strings.items()}
     if len({len(tokens) for tokens in parts.values()}) > 1:

@@ -1,5 +1,6 @@
 """Checkpoints of a training run: the last epoch's and the best one's, each written whole or not at all."""
 
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,7 @@ class Keeper(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._refuse_weights(trainer, pl_module)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self._refuse("the validation loss", math.isfinite(metrics["val_loss"]), trainer)
         epoch = trainer.current_epoch + 1
         row = {"epoch": epoch, "step": trainer.global_step - 1, "seconds": self._elapsed(), **metrics}
         if trainer.is_global_zero:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from attnpool.jobs._leash import Leash
+from attnpool.jobs._survival import Stopped
 
 LONGEST = 40
 """Characters of the folder of Ray's sockets, whose names have at most 107 with what Ray adds."""
@@ -72,10 +73,16 @@ def ray_running(address: str | None) -> Iterator[Any]:
             except (RuntimeError, OSError) as error:
                 told = " ".join(str(error).split())
                 raise ValueError(f"address has to be that of a Ray cluster that runs, but {address}: {told}") from error
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, _terminated)  # Ray's own would abort the process
             yield ray
         finally:
             ray.shutdown()
             leash.release()
+
+
+def _terminated(signum: int, frame: Any) -> None:
+    raise Stopped("terminated", signum)
 
 
 @cache

@@ -118,17 +118,18 @@ def _data_name(name: str, classes: Sequence[str], often: int) -> str:
 
 
 def _configurations(rows: Sequence[Row]) -> tuple[Configuration, ...]:
-    """Rows of the same name and settings together; of equal names, each says what it differs in."""
-    groups: dict[tuple[str, str], dict[int, Row]] = {}
+    """Rows of the same settings together, by the last one's name; of equal names, each says what it differs in."""
+    groups: dict[str, dict[int, Row]] = {}
+    names: dict[str, str] = {}
     for row in rows:
-        groups.setdefault((row["name"], json.dumps(row["settings"], sort_keys=True)), {})[row["seed"]] = row
+        settings = json.dumps(row["settings"], sort_keys=True)
+        groups.setdefault(settings, {})[row["seed"]] = row
+        names[settings] = row["name"]
     namesakes: dict[str, list[dict[str, Any]]] = {}
-    for (name, settings), _ in groups.items():
+    for settings, name in names.items():
         namesakes.setdefault(name, []).append(json.loads(settings))
-    return tuple(
-        Configuration(_full_name(name, json.loads(settings), namesakes[name]), dict(sorted(trials.items())))
-        for (name, settings), trials in groups.items()
-    )
+    full = {key: _full_name(name, json.loads(key), namesakes[name]) for key, name in names.items()}
+    return tuple(Configuration(full[key], dict(sorted(trials.items()))) for key, trials in groups.items())
 
 
 def _full_name(name: str, settings: dict[str, Any], namesakes: Sequence[dict[str, Any]]) -> str:

@@ -1,14 +1,17 @@
 """The settings of one training: completed, typed, and checked by all that `train` asks, without training."""
 
 import inspect
+import json
 from collections.abc import Collection, Mapping
 from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
+from attnpool.data.loaders import Share
 from attnpool.data.source import Source
 from attnpool.jobs._folder import MAY_CHANGE
 from attnpool.jobs._setup import check_settings, set_up
@@ -66,6 +69,12 @@ def complete(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {name: typed(name, given[name]) if name in given else parameters()[name].default for name in known_names()}
 
 
+def differing(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are not the defaults of `train`, as JSON has them: a tuple is a list."""
+    defaults = {name: json.dumps(p.default) for name, p in parameters().items() if p.default is not p.empty}
+    return {name: value for name, value in settings.items() if json.dumps(value) != defaults.get(name)}
+
+
 def check_name(name: str, where: str, known: Collection[str]) -> None:
     """Refuse a name that is not `known`, or that a comparison sets itself.
 
@@ -96,15 +105,23 @@ def typed(name: str, value: Any) -> Any:
         raise ValueError(f"{name} has to be {_words(annotation)}, but got {value!r}") from None
 
 
-def check(settings: Mapping[str, Any], source: Source) -> ModelSpec:
+def check(settings: Mapping[str, Any], running: Mapping[str, Any], source: Source) -> ModelSpec:
     """What `train` would refuse before it trains is refused here; returns the spec of the network.
+
+    Args:
+        settings: Arguments of `train` that decide the outcome.
+        running: Those that do not.
+        source: The data.
 
     Raises:
         ValueError: as `train` does.
     """
-    given = {**settings, "seed": 0, "workers": 0}
+    given = {**settings, "seed": 0, "workers": 0, **running}
     check_settings(given)
-    spec = set_up(given, source).spec
+    file = settings["pretrained_file"]
+    if file is not None and not Path(file).is_file():
+        raise ValueError(f"pretrained_file has to be a file, but {file} is none")
+    spec = set_up(given, source, Share(accumulate=settings["accumulate"])).spec
     assert spec.input_size is not None
     with torch.device("meta"), torch.random.fork_rng(devices=()):
         check_size(build(spec), spec.input_size)

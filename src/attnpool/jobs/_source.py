@@ -1,5 +1,6 @@
 """The data of a job: opened, looked through if asked for, and that of a checkpoint found again."""
 
+import getpass
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,10 +12,11 @@ from rich.progress import Progress
 from attnpool.data.broken import Broken, without_broken
 from attnpool.data.source import DataError, Source, open_source
 from attnpool.jobs._cluster import Processes, processes
+from attnpool.jobs._folder import SKIPPED
+from attnpool.jobs._write import write_whole
 from attnpool.models.checkpoint import Description
 
 OnBadImage = Literal["error", "skip"]
-SKIPPED = "skipped.txt"
 
 
 def open_data(
@@ -28,8 +30,8 @@ def open_data(
         DataError: for data that cannot be used.
     """
     me = processes()
-    turn = FileLock(Path(tempfile.gettempdir()) / "attnpool-data.lock") if me.count > 1 else nullcontext()
-    with turn:
+    lock = Path(tempfile.gettempdir()) / f"attnpool-data-{getpass.getuser()}.lock"
+    with FileLock(lock) if me.count > 1 else nullcontext():
         source = open_source(data, data_dir=data_dir, download=download)
     if on_bad_image == "error":
         return source, []
@@ -45,7 +47,7 @@ def _looked_through(source: Source, me: Processes, progress: bool) -> tuple[Sour
 def write_skipped(folder: Path, broken: list[Broken]) -> None:
     """Name the images that were left out, one a line with the reason, if there are any."""
     if broken:
-        (folder / SKIPPED).write_text("".join(f"{file}: {reason}\n" for file, reason in broken))
+        write_whole(folder / SKIPPED, "".join(f"{file}: {reason}\n" for file, reason in broken))
 
 
 def data_of(

@@ -1,7 +1,6 @@
 """The state of a training run in one safetensors file: what Lightning needs to go on, and nothing that is executed."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ import safetensors.torch
 from pytorch_lightning.plugins import CheckpointIO
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from attnpool.jobs._write import write_whole
 
 STATE = "state.safetensors"
 KEY = "state"
@@ -26,15 +27,7 @@ class StateIO(CheckpointIO):
         """
         file, tensors = Path(path), dict[str, Tensor]()
         tree = json.dumps(_pack(checkpoint, tensors))
-        written = file.with_name(f"{file.name}.new")
-        try:
-            with written.open("wb") as stream:
-                stream.write(safetensors.torch.save(tensors, {KEY: tree}))
-                os.fsync(stream.fileno())
-            os.replace(written, file)
-        except OSError:
-            written.unlink(missing_ok=True)
-            raise
+        write_whole(file, safetensors.torch.save(tensors, {KEY: tree}))
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
@@ -49,7 +42,7 @@ class StateIO(CheckpointIO):
                 tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
                 tree = json.loads((stream.metadata() or {})[KEY])
             state: dict[str, Any] = _unpack(tree, tensors)
-        except (SafetensorError, KeyError, ValueError, TypeError, IndexError) as error:
+        except (SafetensorError, RuntimeError, LookupError, ValueError, TypeError) as error:
             raise ValueError(f"state to go on from has to be a whole {STATE}, but {path} is not: {error}") from error
         return state
 

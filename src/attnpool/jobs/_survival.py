@@ -19,12 +19,13 @@ class Stopped(KeyboardInterrupt):
         signum: The signal.
 
     Attributes:
+        signum: The signal.
         code: The exit code of a command that ends so: 130 for Ctrl-C, 143 for SIGTERM.
     """
 
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
-        self.code = 128 + signum
+        self.signum, self.code = signum, 128 + signum
 
 
 class StopTraining(Exception):  # noqa: N818 - it is no error
@@ -45,10 +46,12 @@ class Survival(pl.Callback):
         folder: Of the run.
         order: Of the training images.
         every: Steps between two states; None: only epochs count.
+        workers: Processes that read a stream, on which its order depends; None: the data is none.
     """
 
-    def __init__(self, folder: Path, order: Order, every: int | None = None) -> None:
+    def __init__(self, folder: Path, order: Order, every: int | None = None, workers: int | None = None) -> None:
         self.file, self.order, self.every = folder / STATE, order, every
+        self.reader = {} if workers is None else {"workers": workers}
         self.received = 0
         self._position = (0, 0)
 
@@ -84,14 +87,22 @@ class Survival(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         epoch, images = self._position
-        return {"epoch": epoch, "images": images, "parts": self.order.parts}
+        return {"epoch": epoch, "images": images, "parts": self.order.parts, "of": self.order.images, **self.reader}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the order of the images go on where it was.
 
         Raises:
-            ValueError: in mid-epoch, for another number of processes or accumulated batches.
+            ValueError: for another number of images; in mid-epoch, for another number of processes or accumulated
+                batches, or of workers that read a stream.
         """
+        if state["of"] != self.order.images:
+            raise ValueError(
+                f"data has to have the {state['of']} images to train on that it had, but has {self.order.images}"
+            )
+        if state["images"] and {name: state.get(name) for name in self.reader} != self.reader:
+            had, has = state.get("workers"), self.reader["workers"]
+            raise ValueError(f"workers has to be {had} to go on in mid-epoch of a stream, but is {has}")
         if state["images"] and state["parts"] != self.order.parts:
             raise ValueError(
                 f"processes x accumulate has to be {state['parts']} to go on in mid-epoch, but is {self.order.parts}"

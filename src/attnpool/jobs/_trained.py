@@ -6,7 +6,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Column, Table
 
-from attnpool.jobs._source import SKIPPED
+from attnpool.jobs._folder import SKIPPED
 
 
 @dataclass(frozen=True)
@@ -55,5 +55,6 @@ class TrainResult:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "TrainResult":
-        """That of a `results.json`."""
-        return cls(**{**values, "classes": tuple(values["classes"])})
+        """That of a `results.json`; earlier versions wrote neither classes nor what was left out."""
+        known = {"classes": (), "per_class": [], "skipped": 0, **values}
+        return cls(**{**known, "classes": tuple(known["classes"])})

@@ -1,6 +1,7 @@
 """Lightning's trainer as every verb sets it up, and the test that training and evaluation share."""
 
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -67,6 +68,7 @@ def check_size(model: Any, size: tuple[int, int]) -> None:
 @contextmanager
 def stopping_cleanly(trainer: pl.Trainer, kept: Callable[[], str]) -> Iterator[None]:
     """Turn Lightning's exit after Ctrl-C into a `KeyboardInterrupt` that says what was `kept`."""
+    in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -75,7 +77,8 @@ def stopping_cleanly(trainer: pl.Trainer, kept: Callable[[], str]) -> Iterator[N
             raise
         raise KeyboardInterrupt(f"stopped; {kept()}") from None
     finally:
-        signal.signal(signal.SIGINT, handler)  # Lightning leaves Ctrl-C ignored
+        if in_main:
+            signal.signal(signal.SIGINT, handler)  # Lightning leaves Ctrl-C ignored
 
 
 def make_trainer(

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from attnpool.jobs._comparison import FAILED, FINISHED, CompareResult, Plan
 from attnpool.jobs._folder import LOCK, locked
-from attnpool.jobs._grid import Trial, digest, expand, labels
+from attnpool.jobs._grid import Trial, configuration, digest, expand, labels
 from attnpool.jobs._journal import Rows
 from attnpool.jobs._ray import import_ray, ray_running, run_all, slots
 from attnpool.jobs._settings import split
+from attnpool.jobs._survival import Stopped
 from attnpool.jobs._trainer import make_trainer, seeded
 from attnpool.jobs._trial import measure_costs, origin, run_trial
 
@@ -101,7 +103,7 @@ def compare(
         ValueError: for an argument that breaks its rule, or an output folder that another comparison is using.
         FileExistsError: if the output folder holds something else.
         ImportError: if Ray is not installed.
-        KeyboardInterrupt: on Ctrl-C; the message says what is finished.
+        Stopped: (a KeyboardInterrupt) on Ctrl-C or SIGTERM; the message says what is finished.
     """
     arguments = dict(locals())
     resources = Resources(cpus_per_trial, gpus_per_trial, retries)
@@ -126,11 +128,12 @@ def compare(
         _record(folder / RECORD, arguments)
         try:
             driver.run(address, progress)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             driver.results = Rows(folder / RESULTS, "trial")  # as the file has them, wherever it was interrupted
             done = sum(row["status"] == FINISHED for row in driver.rows())
             text = f"stopped; {done} of {len(expanded)} trials are finished, in {folder / RESULTS}"
-            raise KeyboardInterrupt(f"{text}; the same command goes on") from None
+            signum = stop.signum if isinstance(stop, Stopped) else signal.SIGINT
+            raise Stopped(f"{text}; the same command goes on", signum) from None
         rows = driver.rows()
         return CompareResult(rows, merged, len(driver.results.known) - len(rows), str(folder))
 
@@ -164,10 +167,10 @@ class Driver:
     def __init__(self, folder: Path, plan: Plan, running: Mapping[str, Any], resources: Resources) -> None:
         self.folder, self.plan, self.running, self.resources = folder, plan, running, resources
         self.results, self.costs = Rows(folder / RESULTS, "trial"), Rows(folder / COSTS, "network")
-        known, wanted = self.results.known.values(), {trial.id for trial in plan.trials}
+        known = [*self.results.known.values()]
         self.names = labels([*(row["settings"] for row in known), *(trial.settings for trial in plan.trials)])
-        kept = [row for row in known if row["status"] != FAILED or row["trial"] not in wanted]
-        self.results.replace({**row, "name": self.names[digest(row["settings"])]} for row in kept)
+        self.results.replace({**row, "name": self.names[configuration(row["settings"])]} for row in known)
+        self.ended = {row["trial"] for row in known if row["status"] != FAILED}
 
     def rows(self) -> list[dict[str, Any]]:
         """Of the trials of the plan that have one."""
@@ -175,7 +178,7 @@ class Driver:
 
     def run(self, address: str | None, progress: bool) -> None:
         """Measure every network, one at a time with nothing beside it; then train what has no row."""
-        todo = {trial.id: trial for trial in self.plan.trials if trial.id not in self.results.known}
+        todo = {trial.id: trial for trial in self.plan.trials if trial.id not in self.ended}
         if not todo:
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -185,6 +188,13 @@ class Driver:
             count = slots(ray, self.resources.cpus, gpus)
             self._measure(ray, todo.values(), bar)
             self._train(ray, todo, count, gpus, bar)
+        self._sort()
+
+    def _sort(self) -> None:
+        """The rows in the order of the plan, whichever trial ended first; those of other plans stay before them."""
+        planned = {trial.id for trial in self.plan.trials}
+        others = [row for key, row in self.results.known.items() if key not in planned]
+        self.results.replace([*others, *self.rows()])
 
     def _measure(self, ray: Any, trials: Any, bar: Progress) -> None:
         """What the networks cost, with all processors of one machine held, so that nothing of ours runs beside."""

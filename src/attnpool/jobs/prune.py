@@ -182,7 +182,7 @@ def prune(
     training = {**about.training, "data": source.name, "pruned": done}
     keeper = Keeper(folder, replace(about, spec=found.net.spec, metrics={}, training=training))
     with locked(folder):
-        begin(folder, arguments)
+        begin(folder, arguments, overwrite)
         pruned = _conclude(found.net, keeper.description, folder, loaders.test, accelerator)
         finetuned = None
         if finetune_epochs:

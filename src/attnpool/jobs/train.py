@@ -159,6 +159,7 @@ def train(
     with seeded(seed):
         model = build(ready.spec, pretrained=pretrained_file or pretrained)
         check_size(model, ready.preprocessing.image_size)
+        survival = Survival(folder, ready.loaders.order, checkpoint_every, ready.loaders.stream_workers)
         trainer = make_fitter(
             keeper,
             ready.recipe,
@@ -166,7 +167,7 @@ def train(
             accelerator,
             progress,
             me=me,
-            callbacks=[Annealing(), Survival(folder, ready.loaders.order, checkpoint_every)],
+            callbacks=[Annealing(), survival],
             precision=precision,
             accumulate=accumulate,
             sync_batchnorm=sync_batchnorm,
@@ -174,8 +175,10 @@ def train(
         if compile:
             model.compile()
         with locked(folder) if me.writes else nullcontext(), together(me):
+            if me.writes and (done := _earlier(folder, arguments)):
+                return done  # another process was at it while this one got ready
             if me.writes and not (resume and (folder / STATE).exists()):
-                begin(folder, {**arguments, "overwrite": overwrite or resume})
+                begin(folder, arguments, overwrite or resume)
                 write_skipped(folder, broken)
             fit_(model, trainer, keeper, ready.loaders, ready.recipe, seed, resume)
             trainer.strategy.barrier()

@@ -63,10 +63,11 @@ def save(model: nn.Module, description: Description, path: str | Path) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     weights, journal = folder / f"{WEIGHTS}.new", folder / JOURNAL
     values = json.loads(json.dumps(_to_json(description)))  # as it will be read: tuples are lists
+    json.dumps(values, allow_nan=False)  # what cannot be written is refused before anything is
     try:
         weights.write_bytes(safetensors.torch.save(state))
         values["checksum"] = _checksum(values, _digest(weights))
-        journal.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+        journal.write_text(json.dumps(values, indent=2) + "\n")
         for written in (weights, journal):
             _flush(written)
     except OSError:  # a full disk: what there is of the new one is in the way

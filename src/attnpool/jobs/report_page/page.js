@@ -41,13 +41,19 @@ const places = () => part().configurations.map((c, i) => [i, c.name]);
 /** Start with a data set: its baseline, the first other configuration for the classes, and a logarithm if it helps. */
 function openData(place) {
   state.data = place;
-  const costs = part().configurations.map((c) => c.costs[state.x]).filter((cost) => cost > 0);
-  state.log = Math.max(...costs) > WIDE * Math.min(...costs);
-  find("log").checked = state.log;
+  stretch();
   state.baseline = part().baseline;
   state.chosen = otherThan(state.baseline);
   state.hidden = new Set(places().map(([i]) => i).slice(MOST_CURVES));
   fill("baseline", places(), state.baseline);
+}
+
+/** A logarithm if the costs go far apart, unless the reader has said what it shall be. */
+function stretch() {
+  if (state.told) return;
+  const costs = part().configurations.map((c) => c.costs[state.x]).filter((cost) => cost > 0);
+  state.log = Math.max(...costs) > WIDE * Math.min(...costs);
+  find("log").checked = state.log;
 }
 
 function otherThan(place) {
@@ -62,9 +68,10 @@ function begin() {
   fill("dtype", numbers.dtypes.map((d) => [d, d]), state.dtype);
   fill("curve", numbers.curves.map((q) => [q.key, q.label]), state.curve);
   onChange("data", (e) => openData(Number(e.value)));
-  for (const id of ["x", "y", "dtype", "curve"]) onChange(id, (e) => { state[id] = e.value; });
+  for (const id of ["y", "dtype", "curve"]) onChange(id, (e) => { state[id] = e.value; });
+  onChange("x", (e) => { state.x = e.value; stretch(); });
   for (const id of ["baseline", "chosen"]) onChange(id, (e) => { state[id] = Number(e.value); });
-  onChange("log", (e) => { state.log = e.checked; });
+  onChange("log", (e) => { state.log = e.checked; state.told = true; });
   for (const query of [night, paper, phone]) query.addEventListener("change", draw);
   for (const moment of ["beforeprint", "afterprint"]) {
     addEventListener(moment, () => {
