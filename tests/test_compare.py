@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,9 +27,10 @@ import attnpool
 from attnpool.cli import main
 from attnpool.jobs._comparison import CompareResult
 from attnpool.jobs._folder import locked
-from attnpool.jobs._grid import digest, expand, labels
+from attnpool.jobs._grid import Trial, digest, expand, labels
 from attnpool.jobs._journal import Rows
-from attnpool.jobs._settings import known_names
+from attnpool.jobs._settings import differing, known_names
+from attnpool.jobs.compare import compare
 
 psutil: Any = pytest.importorskip("psutil")  # which Ray brings
 Captured = pytest.CaptureFixture[str]
@@ -95,7 +97,7 @@ def test_equal_trials_are_trained_once() -> None:
     assert (len(trials), merged) == (1, 3)
     assert trials[0].seed == 7
     assert len(trials[0].id) == 12
-    assert trials[0].id == digest({"seed": 7, "settings": trials[0].settings})
+    assert trials[0].id == digest({"seed": 7, "settings": differing(trials[0].settings)})
 
 
 LINES = {
@@ -222,6 +224,23 @@ def test_the_table_has_a_row_for_each_configuration_and_says_what_failed() -> No
 
 DIVERGING = 1e30
 WORDS = ["compare", "--config", "spec.yaml", "--output", "out"]
+
+
+@pytest.mark.parametrize(
+    ("common", "says"),
+    [
+        ({"accumulate": 3, "batch_size": 16}, "batch_size has to be a multiple of 3"),
+        ({"workers": -3}, "workers has to be"),
+        ({"pretrained_file": "nowhere.pth"}, "pretrained_file has to be a file, but nowhere.pth is none"),
+        ({"scale": [0.9, 0.1]}, "scale has to be"),
+    ],
+)
+def test_what_train_would_refuse_is_refused_before_anything_runs(
+    tmp_path: Path, common: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        compare(architectures=(STRING,), train={"data": "fashion_mnist", **common}, output=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture(scope="module")
@@ -381,6 +400,28 @@ def test_nothing_is_lost_or_done_twice_whatever_is_killed(
     check_rows(out, rows)
 
 
+def test_sigterm_ends_it_as_ctrl_c_does(
+    place: Path, temporary: Path, start: Callable[[], subprocess.Popen[str]]
+) -> None:
+    ended = start()
+    until(lambda: family_of(ended.pid) and (place / "out" / "costs.jsonl").exists(), ended)
+    family = family_of(ended.pid)
+    ended.send_signal(signal.SIGTERM)
+    printed, said = ended.communicate(timeout=60)
+    assert (ended.returncode, printed) == (143, "")
+    assert re.fullmatch(r"attnpool: stopped; \d of 4 trials are finished, in .*; the same command goes on\n", said)
+    assert gone(family)
+    assert list(temporary.glob("attnpool-ray-*")) == []
+
+
+def test_an_identity_outlives_defaults_that_are_added() -> None:
+    (trial,), _ = expand({"architecture": "resnet18-maxp-1222", "lr": 0.5}, {}, [{}], 1)
+    assert differing(trial.settings) == {"architecture": "resnet18-maxp-1222", "lr": 0.5}
+    assert trial.id == "7ccc9209e81f"
+    written = json.loads(json.dumps(dict(trial.settings)))  # tuples are lists
+    assert Trial(written, 0).id == trial.id
+
+
 def kill_one(out: Path, victims: list[str]) -> None:
     """Kill the process of a trial that would finish."""
     name, worker = until(lambda: [*training(os.getpid(), out).items()])[0]
@@ -393,7 +434,7 @@ def check_rows(out: Path, rows: list[dict[str, Any]]) -> None:
     head = ["status", "trial", "name", "settings", "seed", "data", "spec"]
     tail = ["attempts", "error", "versions", "commit", "device", "finished_at"]
     for row in rows:
-        assert digest({"settings": row["settings"], "seed": row["seed"]}) == row["trial"]
+        assert digest({"settings": differing(row["settings"]), "seed": row["seed"]}) == row["trial"]
         assert row["settings"].keys() == {*known_names()}
         assert row["name"] == f"lr={row['settings']['lr']}"
         assert (row["data"], row["versions"]["attnpool"]) == ("npz:tiny.npz", attnpool.__version__)

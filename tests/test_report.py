@@ -143,6 +143,17 @@ def test_equal_names_of_other_settings_say_what_differs(tmp_path: Path) -> None:
     assert result.results.data[0].names == ["strided convolution (lr=0.05)", "strided convolution (lr=0.5)"]
 
 
+def test_a_configuration_is_its_settings_whatever_its_name(tmp_path: Path) -> None:
+    """`compare` names a configuration by what tells it from the others of its grid: in another folder, otherwise."""
+    own = [row for row in FINISHED if row["name"] == NAMES[0]]
+    files = [
+        write(tmp_path / "a.jsonl", own[:2]),
+        write(tmp_path / "b.jsonl", [{**row, "name": "elsewhere"} for row in own[2:]]),
+    ]
+    (data,) = attnpool.report(files, output=str(tmp_path / "r.html")).results.data
+    assert [(c.name, len(c.trials)) for c in data.configurations] == [("elsewhere", 3)]
+
+
 def test_output_answers_to_o_in_every_verb_that_has_it(capsys: Any) -> None:
     verbs = [v for v, function in VERBS.items() if "output" in inspect.signature(function).parameters]
     assert {"train", "evaluate", "fit", "report"} <= set(verbs)

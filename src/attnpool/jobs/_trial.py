@@ -106,7 +106,9 @@ def _commit() -> str | None:
     package = Path(__file__).parents[1]
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=package, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "--no-optional-locks", *words], cwd=package, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         git("ls-files", "--error-unmatch", "__init__.py")  # a repository around an installed package is another one

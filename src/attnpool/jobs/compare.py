@@ -128,11 +128,12 @@ def compare(
         _record(folder / RECORD, arguments)
         try:
             driver.run(address, progress)
-        except KeyboardInterrupt as stop:
+        except (KeyboardInterrupt, SystemExit) as stop:  # Ray exits at a SIGTERM while it starts
             driver.results = Rows(folder / RESULTS, "trial")  # as the file has them, wherever it was interrupted
             done = sum(row["status"] == FINISHED for row in driver.rows())
             text = f"stopped; {done} of {len(expanded)} trials are finished, in {folder / RESULTS}"
-            signum = stop.signum if isinstance(stop, Stopped) else signal.SIGINT
+            ended = isinstance(stop, SystemExit) or (isinstance(stop, Stopped) and stop.signum == signal.SIGTERM)
+            signum = signal.SIGTERM if ended else signal.SIGINT
             raise Stopped(f"{text}; the same command goes on", signum) from None
         rows = driver.rows()
         return CompareResult(rows, merged, len(driver.results.known) - len(rows), str(folder))
