@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,6 +190,9 @@ def test_rows_are_replaced_in_one_step_and_only_if_they_differ(tmp_path: Path) -
     before = rows.file.stat().st_ino
     rows.replace([*rows.known.values()])
     assert rows.file.stat().st_ino == before
+    rows.add({"trial": "0"})  # the later one counts, and the earlier one goes
+    rows.replace([*rows.known.values()])
+    assert len(rows.file.read_text().splitlines()) == 3
     rows.replace([{"trial": "2", "name": "new"}])
     assert Rows(rows.file, "trial").known == {"2": {"trial": "2", "name": "new"}}
     assert [file.name for file in tmp_path.iterdir()] == ["rows.jsonl"]
@@ -403,8 +407,9 @@ def test_nothing_is_lost_or_done_twice_whatever_is_killed(
 def test_sigterm_ends_it_as_ctrl_c_does(
     place: Path, temporary: Path, start: Callable[[], subprocess.Popen[str]]
 ) -> None:
+    shutil.rmtree(place / "out", ignore_errors=True)
     ended = start()
-    until(lambda: family_of(ended.pid) and (place / "out" / "costs.jsonl").exists(), ended)
+    until((place / "out" / "costs.jsonl").exists, ended)
     family = family_of(ended.pid)
     ended.send_signal(signal.SIGTERM)
     printed, said = ended.communicate(timeout=60)

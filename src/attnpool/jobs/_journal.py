@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from attnpool.jobs._write import write_whole
+
 Row = dict[str, Any]
 
 
@@ -26,6 +28,7 @@ class Rows:
         held = file.read_bytes() if file.exists() else b""
         whole = held[: held.rfind(b"\n") + 1]
         self.known: dict[str, Row] = {}
+        self._lines = len(whole.splitlines())
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 row = json.loads(line)
@@ -45,19 +48,15 @@ class Rows:
             stream.flush()
             os.fsync(stream.fileno())
         self.known[row[self.key]] = row
+        self._lines += 1
 
     def replace(self, rows: Iterable[Row]) -> None:
         """Have these rows instead, in one step; nothing is written if they are the same."""
         new = {row[self.key]: row for row in rows}
-        if list(new.values()) == list(self.known.values()):
+        if list(new.values()) == list(self.known.values()) and self._lines == len(new):
             return
-        beside = self.file.with_name(self.file.name + ".new")
-        with beside.open("wb") as stream:
-            stream.writelines(map(_line, new.values()))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, self.file)
-        self.known = new
+        write_whole(self.file, b"".join(map(_line, new.values())))
+        self.known, self._lines = new, len(new)
 
 
 def _line(row: Row) -> bytes:

@@ -19,6 +19,7 @@ from typing import Any
 from attnpool.jobs._leash import Leash
 from attnpool.jobs._survival import Stopped
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 LONGEST = 40
 """Characters of the folder of Ray's sockets, whose names have at most 107 with what Ray adds."""
 STORE = 80 * 2**20
@@ -42,8 +43,32 @@ class Ended:
     running: int
 
 
+class Signals:
+    """Ctrl-C and SIGTERM while Ray runs: `Stopped` at once, and at the next `check` if it was raised where it got lost.
+
+    Ray's own handler of SIGTERM would abort the process.
+    """
+
+    received = 0
+
+    def heed(self) -> None:
+        """From now on, in the main thread."""
+        if threading.current_thread() is threading.main_thread():
+            for signum in STOPPING:
+                signal.signal(signum, self._note)
+
+    def check(self) -> None:
+        """Raise `Stopped` if a signal has come."""
+        if self.received:
+            raise Stopped("stopped", self.received)
+
+    def _note(self, signum: int, frame: Any) -> None:
+        self.received = signum
+        self.check()
+
+
 @contextmanager
-def ray_running(address: str | None) -> Iterator[Any]:
+def ray_running(address: str | None, signals: Signals) -> Iterator[Any]:
     """Ray's module while a local Ray runs, or while it is connected to the cluster at `address`.
 
     A local Ray has no dashboard, tells nobody of its use, and is gone with its files when this process is, however that
@@ -59,8 +84,9 @@ def ray_running(address: str | None) -> Iterator[Any]:
         return
     short = tempfile.gettempdir() if len(tempfile.gettempdir()) < LONGEST - 20 else "/tmp"
     folder = Path(tempfile.mkdtemp(prefix="attnpool-ray-", dir=short))
-    leash = Leash(folder)
     with _untouched():
+        signals.heed()
+        leash = Leash(folder)
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         try:
             options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -73,16 +99,11 @@ def ray_running(address: str | None) -> Iterator[Any]:
             except (RuntimeError, OSError) as error:
                 told = " ".join(str(error).split())
                 raise ValueError(f"address has to be that of a Ray cluster that runs, but {address}: {told}") from error
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, _terminated)  # Ray's own would abort the process
+            signals.heed()  # Ray has its own for SIGTERM
             yield ray
         finally:
             ray.shutdown()
             leash.release()
-
-
-def _terminated(signum: int, frame: Any) -> None:
-    raise Stopped("terminated", signum)
 
 
 @cache
@@ -131,15 +152,24 @@ def slots(ray: Any, cpus: int, gpus: float) -> int:
 
 
 def run_all(
-    ray: Any, task: Callable[..., Any], arguments: Mapping[str, tuple[Any, ...]], slots: int, retries: int
+    ray: Any,
+    task: Callable[..., Any],
+    arguments: Mapping[str, tuple[Any, ...]],
+    slots: int,
+    retries: int,
+    signals: Signals,
 ) -> Iterator[Ended]:
     """Run a remote function on each of the arguments, `slots` at a time; each that ends is told as soon as it has.
 
     One that fails is tried again, at most `retries` times, after those that wait.
+
+    Raises:
+        Stopped: at a signal.
     """
     waiting = deque((key, 1) for key in arguments)
     running: dict[Any, tuple[str, int]] = {}
     while waiting or running:
+        signals.check()
         while waiting and len(running) < slots:
             key, attempt = waiting.popleft()
             running[task.remote(*arguments[key])] = (key, attempt)  # type: ignore[attr-defined]
@@ -167,8 +197,8 @@ def _answer(ray: Any, ref: Any) -> dict[str, Any]:
 
 @contextmanager
 def _untouched() -> Iterator[None]:
-    """Environment and signal handler are afterwards as they were before."""
-    before, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
+    """Environment and signal handlers are afterwards as they were before."""
+    before, handlers = dict(os.environ), {signum: signal.getsignal(signum) for signum in STOPPING}
     try:
         yield
     finally:
@@ -177,4 +207,5 @@ def _untouched() -> Iterator[None]:
                 os.environ.pop(name, None)
                 os.environ.update({name: before[name]} if name in before else {})
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)

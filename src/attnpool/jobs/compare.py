@@ -3,8 +3,9 @@
 import inspect
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from attnpool.jobs._comparison import FAILED, FINISHED, CompareResult, Plan
 from attnpool.jobs._folder import LOCK, locked
 from attnpool.jobs._grid import Trial, configuration, digest, expand, labels
 from attnpool.jobs._journal import Rows
-from attnpool.jobs._ray import import_ray, ray_running, run_all, slots
+from attnpool.jobs._ray import Ended, Signals, import_ray, ray_running, run_all, slots
 from attnpool.jobs._settings import split
 from attnpool.jobs._survival import Stopped
 from attnpool.jobs._trainer import make_trainer, seeded
 from attnpool.jobs._trial import measure_costs, origin, run_trial
 
+Runner = Callable[..., Iterator[Ended]]
 RECORD, RESULTS, COSTS, TRIALS = "compare.yaml", "results.jsonl", "costs.jsonl", "trials"
 
 
@@ -184,11 +186,13 @@ class Driver:
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         terminal = rich.console.Console(stderr=True)
-        with ray_running(address) as ray, Progress(*columns, console=terminal, disable=not progress) as bar:
+        signals = Signals()
+        with ray_running(address, signals) as ray, Progress(*columns, console=terminal, disable=not progress) as bar:
             gpus = self._gpus(ray)
             count = slots(ray, self.resources.cpus, gpus)
-            self._measure(ray, todo.values(), bar)
-            self._train(ray, todo, count, gpus, bar)
+            run = partial(run_all, ray, retries=self.resources.retries, signals=signals)
+            self._measure(ray, run, todo.values(), bar)
+            self._train(ray, run, todo, count, gpus, bar)
         self._sort()
 
     def _sort(self) -> None:
@@ -197,7 +201,7 @@ class Driver:
         others = [row for key, row in self.results.known.items() if key not in planned]
         self.results.replace([*others, *self.rows()])
 
-    def _measure(self, ray: Any, trials: Any, bar: Progress) -> None:
+    def _measure(self, ray: Any, run: Runner, trials: Any, bar: Progress) -> None:
         """What the networks cost, with all processors of one machine held, so that nothing of ours runs beside."""
         specs = {self._network(trial): self.plan.specs[trial.configuration] for trial in trials}
         todo = {key: (spec,) for key, spec in specs.items() if "error" in self.costs.known.get(key, {"error": ""})}
@@ -208,11 +212,13 @@ class Driver:
         every = machine["Resources"]["CPU"]
         task = ray.remote(num_cpus=every, max_retries=0, scheduling_strategy=there)(measure_costs)
         line = bar.add_task("networks measured", total=len(todo))
-        for ended in run_all(ray, task, todo, 1, self.resources.retries):
+        for ended in run(task, todo, 1):
             self.costs.add({"network": ended.key, **ended.answer})
             bar.advance(line)
 
-    def _train(self, ray: Any, trials: Mapping[str, Trial], count: int, gpus: float, bar: Progress) -> None:
+    def _train(
+        self, ray: Any, run: Runner, trials: Mapping[str, Trial], count: int, gpus: float, bar: Progress
+    ) -> None:
         """Train what has no row, `count` at a time, each in a fresh process."""
         cpus = self.resources.cpus
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, max_calls=1)(run_trial)
@@ -226,7 +232,7 @@ class Driver:
                 output = str(self.folder / TRIALS / trial.folder)
                 todo[key] = (trial.settings, trial.seed, output, self.running, os.getcwd(), cpus, gpus)
         _tell(bar, line, failed, min(count, len(todo)))
-        for ended in run_all(ray, task, todo, count, self.resources.retries):
+        for ended in run(task, todo, count):
             failed += self._end(trials[ended.key], ended.answer, ended.attempts)
             bar.advance(line)
             _tell(bar, line, failed, ended.running)
