@@ -29,13 +29,13 @@ MAY_CHANGE = {
 """Arguments that do not decide what a run computes: one that goes on may have others."""
 
 
-def make_folder(output: str | Path) -> Path:
-    """The folder for what a job writes, made if need be; `ValueError` names `output` if it cannot be."""
-    folder = Path(output)
+def make_folder(place: str | Path, argument: str = "output") -> Path:
+    """The folder for what a job writes, made if need be; `ValueError` names the argument if it cannot be."""
+    folder = Path(place)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"output has to be a folder, but {folder} cannot be made: {error.strerror}") from error
+        raise ValueError(f"{argument} has to be a folder, but {folder} cannot be made: {error.strerror}") from error
     return folder
 
 

@@ -117,11 +117,11 @@ def check(settings: Mapping[str, Any], running: Mapping[str, Any], source: Sourc
         ValueError: as `train` does.
     """
     given = {**settings, "seed": 0, "workers": 0, **running}
-    check_settings(given)
+    asked = check_settings(given)
     file = settings["pretrained_file"]
     if file is not None and not Path(file).is_file():
         raise ValueError(f"pretrained_file has to be a file, but {file} is none")
-    spec = set_up(given, source, Share(accumulate=settings["accumulate"])).spec
+    spec = set_up(asked, given, source, Share(accumulate=settings["accumulate"])).spec
     assert spec.input_size is not None
     with torch.device("meta"), torch.random.fork_rng(devices=()):
         check_size(build(spec), spec.input_size)

@@ -34,13 +34,13 @@ class Setup:
     loaders: Loaders
 
 
-def check_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse what breaks its rule whatever the data.
+def check_settings(settings: Mapping[str, Any]) -> ModelSpec:
+    """Refuse what breaks its rule whatever the data; returns what the architecture says.
 
     Raises:
         ValueError: naming the argument; `SpecError` for the architecture, which comes first as the likeliest mistake.
     """
-    parse(settings["architecture"])
+    spec = parse(settings["architecture"])
     _recipe(settings)
     _augmentation(settings)
     for name in ("epochs", "accumulate", "checkpoint_every"):
@@ -51,12 +51,14 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         raise ValueError(f"seed has to be at least 0 and below 2^63, but got {settings['seed']}")
     if settings["precision"] == "16-mixed" and not torch.cuda.is_available():
         raise ValueError("precision has to be 32-true or bf16-mixed without a GPU, but got 16-mixed")
+    return spec
 
 
-def set_up(settings: Mapping[str, Any], source: Source, share: Share = ALL) -> Setup:
+def set_up(spec: ModelSpec, settings: Mapping[str, Any], source: Source, share: Share = ALL) -> Setup:
     """Everything but the network itself.
 
     Args:
+        spec: What the architecture says: see `check_settings`.
         settings: The arguments of `train`.
         source: The data.
         share: What part of the images this process takes.
@@ -76,7 +78,7 @@ def set_up(settings: Mapping[str, Any], source: Source, share: Share = ALL) -> S
         **{name: settings[name] for name in ("batch_size", "val_fraction", "seed", "workers")},
     )
     about: dict[str, Any] = {"num_classes": len(source.classes), "in_channels": source.channels, "input_size": size}
-    spec = replace(parse(settings["architecture"]), **about, **{name: settings[name] for name in OF_SPEC})
+    spec = replace(spec, **about, **{name: settings[name] for name in OF_SPEC})
     return Setup(spec, _recipe(settings), preprocessing, loaders)
 
 

@@ -14,6 +14,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
+from attnpool.jobs._folder import make_folder
 from attnpool.jobs._quantities import COSTS, MEASURES
 from attnpool.jobs._report_data import table_rows
 from attnpool.jobs._report_figures import curves_picture, memory_picture
@@ -22,6 +23,7 @@ from attnpool.jobs._report_words import estimate_text
 from attnpool.jobs._results import Results, read_results
 from attnpool.jobs._rows import file_of
 from attnpool.jobs._statistics import paired
+from attnpool.jobs._write import write_whole
 from attnpool.registry import did_you_mean
 
 NEEDED = ("jinja2", "plotly", "scipy")
@@ -109,11 +111,11 @@ def report(
     names = ", ".join(data.name for data in found.data)
     contents = [render(found, places, title or f"Accuracy and memory on {names}").encode()]
     if figures is not None:
-        _make_figures_folder(Path(figures))
+        make_folder(figures, "figures")
         pictures = memory_picture(found.data), curves_picture(found.data)
         contents += [*map(_png, pictures), _csv(found, places).encode()]
     for file, content in zip(targets, contents, strict=True):
-        _replace(file, content)
+        write_whole(file, content)
     chosen = tuple(data.names[place] for data, place in zip(found.data, places, strict=True))
     return ReportResult(str(page), tuple(map(str, targets)), found, chosen)
 
@@ -127,13 +129,6 @@ def _check_targets(page: Path, targets: Sequence[Path], overwrite: bool) -> None
     there = [str(file) for file in targets if file.exists()]
     if there and not overwrite:
         raise FileExistsError(f"output has to be new, but {', '.join(there)} exists; or say --overwrite")
-
-
-def _make_figures_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"figures has to be a folder, but {folder} cannot be made: {error.strerror}") from error
 
 
 def _baselines(results: Results, name: str | None) -> list[int]:
@@ -157,13 +152,3 @@ def _csv(results: Results, places: Sequence[int]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Write the file whole or not at all."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)

@@ -148,12 +148,12 @@ def train(
         Stopped: (a KeyboardInterrupt) at Ctrl-C or SIGTERM, after the state was written.
     """
     arguments = dict(locals())
-    check_settings(arguments)
+    spec = check_settings(arguments)
     folder, me = Path(output or f"runs/{architecture}"), processes()
     if done := _earlier(folder, arguments):
         return done
     source, broken = open_data(data, data_dir, download, on_bad_image, progress)
-    ready = set_up(arguments, source, Share(me.rank, me.count, accumulate))
+    ready = set_up(spec, arguments, source, Share(me.rank, me.count, accumulate))
     training = {"data": source.name, "data_dir": data_dir, "seed": seed, "val_fraction": val_fraction}
     keeper = Keeper(folder, Description(ready.spec, source.classes, ready.preprocessing.to_dict(), training=training))
     with seeded(seed):

@@ -62,8 +62,7 @@ def save(model: nn.Module, description: Description, path: str | Path) -> None:
     _finish_pending(folder)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     weights, journal = folder / f"{WEIGHTS}.new", folder / JOURNAL
-    values = json.loads(json.dumps(_to_json(description)))  # as it will be read: tuples are lists
-    json.dumps(values, allow_nan=False)  # what cannot be written is refused before anything is
+    values = json.loads(json.dumps(_to_json(description), allow_nan=False))  # as it will be read: tuples are lists
     try:
         weights.write_bytes(safetensors.torch.save(state))
         values["checksum"] = _checksum(values, _digest(weights))
