@@ -102,3 +102,5 @@ def import_all(package: ModuleType | str) -> None:
 
 POOLS = Registry("pooling method")
 SOURCES = Registry("data source")
+DETECTORS = Registry("detector")
+BOX_SOURCES = Registry("data source with boxes")

@@ -1,0 +1,1 @@
+"""Object detection on any of our backbones: torchvision's detectors, YOLOv3, their data and their measure."""

@@ -1,0 +1,1 @@
+"""Images with boxes, from COCO JSON, Pascal VOC, or made up; each source is a file here."""
