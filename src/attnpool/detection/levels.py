@@ -20,7 +20,7 @@ class Levels(nn.Module):
         reductions: Factor by which each level is smaller than the image, along a side.
 
     Shape:
-        (B, C, H, W) to a list of `count` maps (B, channels[i], ceil(H / reductions[i]), ceil(W / reductions[i])).
+        (B, C, H, W) to a list of `count` maps (B, channels[i], H / reductions[i], W / reductions[i]), up to rounding.
     """
 
     def __init__(self, features: StageFeatures, count: int) -> None:
