@@ -64,6 +64,8 @@ def test_a_backbone_starts_from_a_file_of_timms_weights(published: dict[str, Pat
     assert len(shared) > 100
     assert all(torch.equal(found[name], given[name]) for name in shared)
     assert found["fc.weight"].shape == (3, 512)
+    as_published = build(parse(ARCHITECTURE), pretrained=str(published[ending])).state_dict()
+    assert torch.equal(as_published["fc.weight"], given["fc.weight"])  # of the same classes
 
 
 def test_weights_that_cannot_be_used_are_one_line(published: dict[str, Path], tmp_path: Path) -> None:

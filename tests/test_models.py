@@ -1,6 +1,7 @@
 """Networks from strings: as published, at other widths, and their features."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -47,6 +48,16 @@ def test_every_backbone_with_a_pool_at_every_placement(name: str, pool: str, pla
     assert features.reductions[-1] == 4 * features.reductions[0]
     pools = [m for m in features.modules() if isinstance(m, SelfAttentivePool2d)]
     assert len(pools) == (2 if pool == "nlp_headfix2" else 0)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_first_logits_are_small_for_any_number_of_classes(name: str) -> None:
+    """timm draws the classifier of MobileNets for 1000 classes: with 10 its first loss was 4 to 6."""
+    torch.manual_seed(0)
+    for classes in (2, 10, 1000):
+        model = create_model(f"{name}-avgp-{digits(name)}", num_classes=classes).train()
+        logits = model(torch.randn(16, 3, 64, 64))
+        assert nn.functional.cross_entropy(logits, torch.arange(16) % classes) < math.log(classes) + 0.6
 
 
 def test_a_stem_may_keep_the_size_of_the_image() -> None:

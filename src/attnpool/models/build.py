@@ -81,6 +81,7 @@ def build(spec: ModelSpec, *, pretrained: bool | str = False) -> nn.Module:
         moved = insert_attention_(net, spec.attention, input_size=spec.input_size or _roomy(outputs))
         outputs = [replace(stage, path=moved.get(stage.path, stage.path)) for stage in outputs]
     net.spec, net.stage_outputs = spec, tuple(outputs)
+    _start_classifier_(net, bool(pretrained))
     if spec.backbone not in BACKBONES:  # ours are known to follow
         _check_reductions(net)
     if spec.channels:
@@ -99,6 +100,18 @@ def _backbone(spec: ModelSpec, pretrained: bool | str) -> Any:
     except (OSError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
         source = pretrained if where else f"timm's hub (without a network: pretrained_file), {spec.family.timm_name}"
         raise SpecError(f"pretrained weights have to be those of the backbone, but {source} fails: {error}") from error
+
+
+def _start_classifier_(net: Any, pretrained: bool) -> None:
+    """Fresh weights of the classifier by the number of its inputs, as `nn.Linear` has them.
+
+    timm takes those of MobileNets by the number of classes, which suits 1000: with 10, logits are ten times as large, the
+    first loss is 4 to 6 instead of log(10), and the first hundreds of steps go into unlearning them.
+    """
+    head = net.get_classifier()
+    comes_along = pretrained and net.num_classes == net.pretrained_cfg["num_classes"]
+    if isinstance(head, nn.Linear) and not comes_along:
+        head.reset_parameters()
 
 
 def _resize_(net: Any) -> None:
