@@ -8,8 +8,8 @@ from attnpool.models.features import StageFeatures
 class Levels(nn.Module):
     """The last map of each resolution of a backbone, the finest first: its `count` coarsest resolutions.
 
-    Which resolutions there are is up to the strides of the architecture string. Where a backbone has fewer than `count`,
-    convolutions of stride 2 go on from its last map: ReLU6(BN(conv_3x3)), of as many channels.
+    Which resolutions there are is up to the strides of the architecture string. Where a backbone has fewer than
+    `count`, convolutions of stride 2 go on from its last map: ReLU6(BN(conv_3x3)), of as many channels.
 
     Args:
         features: The maps of all stages.

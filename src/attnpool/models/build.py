@@ -105,8 +105,8 @@ def _backbone(spec: ModelSpec, pretrained: bool | str) -> Any:
 def _start_classifier_(net: Any, pretrained: bool) -> None:
     """Fresh weights of the classifier by the number of its inputs, as `nn.Linear` has them.
 
-    timm takes those of MobileNets by the number of classes, which suits 1000: with 10, logits are ten times as large, the
-    first loss is 4 to 6 instead of log(10), and the first hundreds of steps go into unlearning them.
+    timm takes those of MobileNets by the number of classes, which suits 1000: with 10, logits are ten times as large,
+    the first loss is 4 to 6 instead of log(10), and the first hundreds of steps go into unlearning them.
     """
     head = net.get_classifier()
     comes_along = pretrained and net.num_classes == net.pretrained_cfg["num_classes"]
