@@ -1,0 +1,100 @@
+"""Detector strings: `DETECTOR:ARCHITECTURE`, and what they cannot say, as a frozen `DetectionSpec`."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import attnpool.detection.detectors
+from attnpool.poolspec import require
+from attnpool.registry import DETECTORS, did_you_mean, import_all
+from attnpool.spec import ModelSpec, SpecError, parse
+
+GRAMMAR = "DETECTOR:[prepool-POOL-STRIDE-]BACKBONE-POOL-STRIDES"
+Pairs = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class DetectionSpec:
+    """A detector: what its string says, and what the string cannot say.
+
+    `parse_detector(str(spec), **spec.settings) == spec` for every spec.
+
+    Args:
+        detector: A name in `DETECTORS`.
+        network: Of the backbone; its number of classes does not count.
+        num_classes: Kinds of objects; background is not counted.
+        image_size: What images are resized to, in pixels: (height, width), or for `faster_rcnn` and `retinanet`
+            (shortest side, longest side at most), which keep the proportions.
+        sizes: Further sizes, one of which is drawn for each step (or image) of training.
+        anchors: (width, height) of anchor boxes, in pixels at `image_size`, the smallest first; (): as published.
+        neck: Channels of the pyramid; None: as published.
+
+    Raises:
+        SpecError: where a value breaks its rule.
+    """
+
+    detector: str
+    network: ModelSpec
+    num_classes: int = 1
+    image_size: tuple[int, int] = (320, 320)
+    sizes: tuple[tuple[int, int], ...] = ()
+    anchors: Pairs = ()
+    neck: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("sizes", "anchors"):
+            pairs = tuple(tuple(pair) for pair in getattr(self, name))  # as JSON and YAML have them, lists
+            object.__setattr__(self, name, pairs)
+        object.__setattr__(self, "image_size", tuple(self.image_size))
+        known = did_you_mean(self.detector, DETECTORS)
+        require(self.detector in DETECTORS, "detector", f"one of {', '.join(DETECTORS)}{known}", self.detector)
+        require(self.num_classes >= 1, "num_classes", "positive", self.num_classes)
+        require(self.network.in_channels == 3, "in_channels", "3 for a detector", self.network.in_channels)
+        for size in (self.image_size, *self.sizes):
+            require(_are_positive(size) and max(size) >= 1, "image_size", "two positive numbers of pixels", size)
+        for anchor in self.anchors:
+            require(_are_positive(anchor), "anchors", "pairs of a positive width and height", anchor)
+        for option, value in (("anchors", self.anchors), ("sizes", self.sizes), ("neck", self.neck)):
+            takes = DETECTORS[self.detector].takes(option)
+            require(takes or not value, option, f"left out: {self.detector} has none", value)
+        require(self.neck is None or self.neck >= 8, "neck", "at least 8", self.neck)
+
+    def __str__(self) -> str:
+        return f"{self.detector}:{self.network}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields that the string cannot say, those of the backbone among them, where they are not the defaults."""
+        own = {f.name: (getattr(self, f.name), f.default) for f in fields(self) if f.name not in OF_STRING}
+        return {**self.network.settings, **{name: value for name, (value, default) in own.items() if value != default}}
+
+
+OF_STRING = ("detector", "network")
+OF_DETECTOR = tuple(f.name for f in fields(DetectionSpec) if f.name not in OF_STRING)
+
+
+def parse_detector(text: str, **settings: Any) -> DetectionSpec:
+    """The spec of a string such as "yolov3:resnet18-nlp-1222".
+
+    Args:
+        text: DETECTOR:ARCHITECTURE.
+        settings: Any field of `DetectionSpec` or, for the backbone, of `ModelSpec`, that the string cannot say.
+
+    Raises:
+        SpecError: if the string or a setting is not valid.
+    """
+    import_all(attnpool.detection.detectors)
+    detector, colon, architecture = text.partition(":")
+    if not colon:
+        raise SpecError(f"detector has to be written {GRAMMAR}, but got {text!r}", text)
+    own = {name: settings.pop(name) for name in OF_DETECTOR if name in settings}
+    return DetectionSpec(detector, parse(architecture, **settings), **own)
+
+
+def resized(spec: DetectionSpec, side: int) -> DetectionSpec:
+    """The spec at another size: `side` pixels each way, or for detectors that keep proportions the shortest side."""
+    keeps = spec.detector in ("faster_rcnn", "retinanet")
+    return replace(spec, image_size=(side, round(side * 5 / 3) if keeps else side))
+
+
+def _are_positive(pair: Any) -> bool:
+    return len(pair) == 2 and all(isinstance(value, int | float) and value > 0 for value in pair)
