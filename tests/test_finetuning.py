@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 import attnpool
 from attnpool.cli import _parse
-from attnpool.jobs._classifier import Classifier, Recipe, make_mix
+from attnpool.jobs._classifier import Classifier, make_mix
 from attnpool.jobs._finetuning import groups_with_pool_lr, new_layers
+from attnpool.jobs._learner import Recipe
 from attnpool.jobs._presets import PRESETS, read_preset
 from attnpool.jobs._trainer import seeded
 from attnpool.jobs.train import TrainResult, train

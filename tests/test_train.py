@@ -21,7 +21,7 @@ from torch import nn
 import attnpool
 from attnpool.data.source import Source, open_source
 from attnpool.jobs import _source as source_module
-from attnpool.jobs._classifier import Recipe, make_schedule
+from attnpool.jobs._learner import Recipe, make_schedule
 from attnpool.jobs._trainer import seeded
 from attnpool.jobs.evaluate import evaluate
 from attnpool.jobs.train import TrainResult, train

@@ -1,16 +1,16 @@
 """The one training loop: what training, and training on after a change, share."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from attnpool.data.loaders import Loaders
-from attnpool.jobs._classifier import Classifier, Recipe
 from attnpool.jobs._cluster import ALONE, Processes
 from attnpool.jobs._finetuning import Freezing
 from attnpool.jobs._keeper import Keeper
+from attnpool.jobs._learner import Learner, Recipe
 from attnpool.jobs._state import STATE, StateIO
 from attnpool.jobs._survival import Stopped, StopTraining
 from attnpool.jobs._sync import SyncBatchNorm
@@ -50,16 +50,8 @@ def make_fitter(
     )
 
 
-def fit_(
-    model: Any,
-    trainer: pl.Trainer,
-    keeper: Keeper,
-    loaders: Loaders,
-    recipe: Recipe,
-    seed: int = 0,
-    resume: bool = False,
-) -> None:
-    """Train the network of a spec, in place; with `resume`, from the state in the output folder if there is one.
+def fit_(learner: Learner, trainer: pl.Trainer, keeper: Keeper, loaders: Loaders, resume: bool = False) -> None:
+    """Train the network, in place; with `resume`, from the state in the output folder if there is one.
 
     Attention takes its fused kernel, also where the spec has blocks of queries: they give the same, more slowly.
 
@@ -68,13 +60,14 @@ def fit_(
         KeyboardInterrupt: on Ctrl-C elsewhere; the message says where the last finished epoch is.
         ValueError: if the loss is not finite; the message says the step and where the last finished epoch is.
     """
-    for module in model.modules():
+    for module in learner.modules():
         if isinstance(module, SelfAttention):
             module.query_blocks = None
-    classifier = Classifier(model.train(), model.spec.num_classes, recipe, seed)
     state = keeper.output / STATE
     try:
         with stopping_cleanly(trainer, keeper.kept):
-            trainer.fit(classifier, loaders.train, loaders.val, ckpt_path=state if resume and state.exists() else None)
+            trainer.fit(
+                learner.train(), loaders.train, loaders.val, ckpt_path=state if resume and state.exists() else None
+            )
     except StopTraining as stop:
         raise Stopped(f"stopped; {keeper.kept()}, and --resume goes on from the last step", stop.signum) from None

@@ -13,20 +13,21 @@ from attnpool.models.checkpoint import CheckpointError, Description, read_descri
 
 
 class Keeper(pl.Callback):
-    """After every epoch saves `output/last`, and `output` itself when the validation accuracy is the best so far.
+    """After every epoch saves `output/last`, and `output` itself when the metric `best` is the best so far.
 
     It stops a run whose loss or weights are no longer finite, before anything of them is saved.
 
     Args:
         output: Folder of the run.
         description: What the checkpoints say about the network; metrics and epoch are filled in.
+        best: The logged metric of which the largest value is the best.
 
     Attributes:
         history: The logged metrics of every finished epoch, with `epoch` (from 1), `step` and `seconds`.
     """
 
-    def __init__(self, output: Path, description: Description) -> None:
-        self.output, self.description = output, description
+    def __init__(self, output: Path, description: Description, best: str = "val_accuracy") -> None:
+        self.output, self.description, self.best = output, description, best
         self.history: list[dict[str, float]] = []
         self._started = self._spent = 0.0
 
@@ -50,14 +51,14 @@ class Keeper(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._refuse_weights(trainer, pl_module)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self._refuse("the validation loss", math.isfinite(metrics["val_loss"]), trainer)
+        self._refuse("the validation loss", math.isfinite(metrics.get("val_loss", 0.0)), trainer)
         epoch = trainer.current_epoch + 1
         row = {"epoch": epoch, "step": trainer.global_step - 1, "seconds": self._elapsed(), **metrics}
         if trainer.is_global_zero:
             training = {**self.description.training, "epoch": epoch}
             description = replace(self.description, metrics=metrics, training=training)
             save(pl_module.result, description, self.output / "last")
-            if all(metrics["val_accuracy"] > earlier["val_accuracy"] for earlier in self.history):
+            if all(metrics[self.best] > earlier[self.best] for earlier in self.history):
                 save(pl_module.result, description, self.output)
         self.history.append(row)
         self._started = time.perf_counter()
@@ -73,9 +74,9 @@ class Keeper(pl.Callback):
 
     @property
     def best_epoch(self) -> int:
-        """Epoch of the best validation accuracy, from 1: the first of equals."""
-        accuracies = [row["val_accuracy"] for row in self.history]
-        return 1 + accuracies.index(max(accuracies))
+        """Epoch of the best value, from 1: the first of equals."""
+        values = [row[self.best] for row in self.history]
+        return 1 + values.index(max(values))
 
     @property
     def seconds(self) -> float:

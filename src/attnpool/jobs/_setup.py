@@ -10,7 +10,7 @@ from attnpool.data.augmentation import Augmentation
 from attnpool.data.loaders import ALL, Loaders, Share, make_loaders
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import Source
-from attnpool.jobs._classifier import Recipe
+from attnpool.jobs._learner import Recipe
 from attnpool.spec import ModelSpec, parse
 
 OF_SPEC = ("width", "dropout", "attention", "query_blocks", "placement")

@@ -52,9 +52,8 @@ class EpochProgress(RichProgressBar):
 
     def get_metrics(self, *args: Any) -> dict[str, Any]:
         values: dict[str, Any] = super().get_metrics(*args)
-        if "val_accuracy" not in values:
-            return {}
-        return {"val": f"{float(values['val_accuracy']):.1%}"}
+        shown = [float(values[name]) for name in ("val_accuracy", "val_map") if name in values]
+        return {"val": f"{shown[0]:.1%}"} if shown else {}
 
 
 def check_size(model: Any, size: tuple[int, int]) -> None:

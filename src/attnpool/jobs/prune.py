@@ -14,10 +14,11 @@ from attnpool.accounting.memory import layers_of, peak_step
 from attnpool.accounting.profile import profile
 from attnpool.data.loaders import Batches, make_loaders
 from attnpool.data.preprocessing import Preprocessing
-from attnpool.jobs._classifier import OptimizerName, Recipe
+from attnpool.jobs._classifier import Classifier
 from attnpool.jobs._fitting import fit_, make_fitter
 from attnpool.jobs._folder import begin, finish, locked, refuse_overwriting
 from attnpool.jobs._keeper import Keeper
+from attnpool.jobs._learner import OptimizerName, Recipe
 from attnpool.jobs._source import data_of
 from attnpool.jobs._trainer import run_test, seeded
 from attnpool.models.checkpoint import Description, load, save
@@ -188,7 +189,7 @@ def prune(
         if finetune_epochs:
             with seeded(seed):
                 fitter = make_fitter(keeper, recipe, finetune_epochs, accelerator, progress)
-                fit_(found.net, fitter, keeper, loaders, recipe, seed)
+                fit_(Classifier(found.net, found.net.spec.num_classes, recipe, seed), fitter, keeper, loaders)
             best: Any = load(folder)
             finetuned = _conclude(best, best.description, folder, loaders.test, accelerator)
         figures = (before, pruned, finetuned)

@@ -9,11 +9,12 @@ from attnpool.data.augmentation import Crop
 from attnpool.data.loaders import Batches, Share
 from attnpool.data.preprocessing import Interpolation
 from attnpool.jobs._annealing import Annealing
-from attnpool.jobs._classifier import OptimizerName, ScheduleName
+from attnpool.jobs._classifier import Classifier
 from attnpool.jobs._cluster import Processes, processes, together
 from attnpool.jobs._fitting import Precision, fit_, make_fitter
 from attnpool.jobs._folder import CONFIG, begin, check_same_run, finish, finished, locked, refuse_overwriting
 from attnpool.jobs._keeper import Keeper
+from attnpool.jobs._learner import OptimizerName, ScheduleName
 from attnpool.jobs._setup import check_settings, set_up
 from attnpool.jobs._source import OnBadImage, open_data, write_skipped
 from attnpool.jobs._state import STATE
@@ -180,7 +181,7 @@ def train(
             if me.writes and not (resume and (folder / STATE).exists()):
                 begin(folder, arguments, overwrite or resume)
                 write_skipped(folder, broken)
-            fit_(model, trainer, keeper, ready.loaders, ready.recipe, seed, resume)
+            fit_(Classifier(model, ready.spec.num_classes, ready.recipe, seed), trainer, keeper, ready.loaders, resume)
             trainer.strategy.barrier()
             return _conclude(keeper, ready.loaders.test, accelerator, me, len(broken))
 
