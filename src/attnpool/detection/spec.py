@@ -20,7 +20,7 @@ class DetectionSpec:
 
     Args:
         detector: A name in `DETECTORS`.
-        network: Of the backbone; its number of classes does not count.
+        network: Of the backbone; its number of classes and its input size do not count.
         num_classes: Kinds of objects; background is not counted.
         image_size: What images are resized to, in pixels: (height, width), or for `faster_rcnn` and `retinanet`
             (shortest side, longest side at most), which keep the proportions.
@@ -45,6 +45,8 @@ class DetectionSpec:
             pairs = tuple(tuple(pair) for pair in getattr(self, name))  # as JSON and YAML have them, lists
             object.__setattr__(self, name, pairs)
         object.__setattr__(self, "image_size", tuple(self.image_size))
+        network = replace(self.network, num_classes=ModelSpec.num_classes, input_size=None)  # they do not count
+        object.__setattr__(self, "network", network)
         known = did_you_mean(self.detector, DETECTORS)
         require(self.detector in DETECTORS, "detector", f"one of {', '.join(DETECTORS)}{known}", self.detector)
         require(self.num_classes >= 1, "num_classes", "positive", self.num_classes)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attnpool.layers.ulsam import ULSAM
+from attnpool.models.features import StageFeatures
 from attnpool.registry import POOLS
 
 
@@ -30,7 +31,9 @@ def groups_with_pool_lr(net: Any, weight_decay: float, lr: float) -> list[dict[s
 
 
 class Freezing(pl.Callback):
-    """For the first epochs only new layers and the classifier learn; the rest, norms and all, stays as it is.
+    """For the first epochs only new layers learn, and the classifier or all of a detector that is not its backbone.
+
+    The rest, norms and all, stays as it is.
 
     Args:
         epochs: How many.
@@ -48,5 +51,19 @@ class Freezing(pl.Callback):
         for module in net.modules():
             if isinstance(module, _BatchNorm):
                 module.train(not frozen)
-        for layer in (*new_layers(net), net.get_classifier()):
+        for layer in (*new_layers(net), *_heads(net)):
             layer.requires_grad_(True).train()
+
+
+def _heads(net: Any) -> list[nn.Module]:
+    """What learns from scratch beside new layers: the classifier, or whatever of a detector holds no backbone."""
+    if not any(isinstance(module, StageFeatures) for module in net.modules()):
+        return [net.get_classifier()]
+    found, holders = list[nn.Module](), [net]
+    while holders:
+        for child in holders.pop().children():
+            if isinstance(child, StageFeatures):
+                continue
+            inside = any(isinstance(module, StageFeatures) for module in child.modules())
+            (holders if inside else found).append(child)
+    return found

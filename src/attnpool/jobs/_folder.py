@@ -93,6 +93,24 @@ def begin(folder: Path, arguments: dict[str, Any], overwrite: bool) -> None:
     write_whole(folder / CONFIG, yaml.safe_dump(arguments, sort_keys=False))
 
 
+def earlier(folder: Path, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """The results of a run in the folder that is to go on and is finished; what may not go on there is refused.
+
+    Raises:
+        FileExistsError: if there is something that may not be replaced.
+        ValueError: for both `resume` and `overwrite`, or to go on with other arguments.
+    """
+    resume, overwrite = arguments["resume"], arguments["overwrite"]
+    if resume and overwrite:
+        raise ValueError("resume has to be false where overwrite is true: one goes on, the other starts anew")
+    if not resume:
+        refuse_overwriting(folder, overwrite)
+    elif (folder / CONFIG).exists():
+        check_same_run(folder, arguments)
+        return finished(folder)
+    return None
+
+
 def check_same_run(folder: Path, arguments: dict[str, Any]) -> None:
     """Refuse to go on with other arguments than those of the run in the folder.
 

@@ -41,8 +41,18 @@ def check_settings(settings: Mapping[str, Any]) -> ModelSpec:
         ValueError: naming the argument; `SpecError` for the architecture, which comes first as the likeliest mistake.
     """
     spec = parse(settings["architecture"])
-    _recipe(settings)
+    check_numbers(settings)
     _augmentation(settings)
+    return spec
+
+
+def check_numbers(settings: Mapping[str, Any]) -> None:
+    """Refuse what breaks its rule in training of any kind.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    make_recipe(settings)
     for name in ("epochs", "accumulate", "checkpoint_every"):
         value = settings.get(name)
         if value is not None and value < 1:
@@ -51,7 +61,6 @@ def check_settings(settings: Mapping[str, Any]) -> ModelSpec:
         raise ValueError(f"seed has to be at least 0 and below 2^63, but got {settings['seed']}")
     if settings["precision"] == "16-mixed" and not torch.cuda.is_available():
         raise ValueError("precision has to be 32-true or bf16-mixed without a GPU, but got 16-mixed")
-    return spec
 
 
 def set_up(spec: ModelSpec, settings: Mapping[str, Any], source: Source, share: Share = ALL) -> Setup:
@@ -79,11 +88,12 @@ def set_up(spec: ModelSpec, settings: Mapping[str, Any], source: Source, share: 
     )
     about: dict[str, Any] = {"num_classes": len(source.classes), "in_channels": source.channels, "input_size": size}
     spec = replace(spec, **about, **{name: settings[name] for name in OF_SPEC})
-    return Setup(spec, _recipe(settings), preprocessing, loaders)
+    return Setup(spec, make_recipe(settings), preprocessing, loaders)
 
 
-def _recipe(settings: Mapping[str, Any]) -> Recipe:
-    return Recipe(**{field.name: settings[field.name] for field in fields(Recipe)})
+def make_recipe(settings: Mapping[str, Any]) -> Recipe:
+    """How the weights are learned, as far as the settings say."""
+    return Recipe(**{field.name: settings[field.name] for field in fields(Recipe) if field.name in settings})
 
 
 def _augmentation(settings: Mapping[str, Any]) -> Augmentation:

@@ -52,7 +52,7 @@ class EpochProgress(RichProgressBar):
 
     def get_metrics(self, *args: Any) -> dict[str, Any]:
         values: dict[str, Any] = super().get_metrics(*args)
-        shown = [float(values[name]) for name in ("val_accuracy", "val_map") if name in values]
+        shown = [float(values[name]) for name in ("val_accuracy", "val_ap") if name in values]
         return {"val": f"{shown[0]:.1%}"} if shown else {}
 
 

@@ -12,7 +12,7 @@ from attnpool.jobs._annealing import Annealing
 from attnpool.jobs._classifier import Classifier
 from attnpool.jobs._cluster import Processes, processes, together
 from attnpool.jobs._fitting import Precision, fit_, make_fitter
-from attnpool.jobs._folder import CONFIG, begin, check_same_run, finish, finished, locked, refuse_overwriting
+from attnpool.jobs._folder import begin, earlier, finish, locked
 from attnpool.jobs._keeper import Keeper
 from attnpool.jobs._learner import OptimizerName, ScheduleName
 from attnpool.jobs._setup import check_settings, set_up
@@ -151,8 +151,8 @@ def train(
     arguments = dict(locals())
     spec = check_settings(arguments)
     folder, me = Path(output or f"runs/{architecture}"), processes()
-    if done := _earlier(folder, arguments):
-        return done
+    if done := earlier(folder, arguments):
+        return TrainResult.from_json(done)
     source, broken = open_data(data, data_dir, download, on_bad_image, progress)
     ready = set_up(spec, arguments, source, Share(me.rank, me.count, accumulate))
     training = {"data": source.name, "data_dir": data_dir, "seed": seed, "val_fraction": val_fraction}
@@ -176,28 +176,14 @@ def train(
         if compile:
             model.compile()
         with locked(folder) if me.writes else nullcontext(), together(me):
-            if me.writes and (done := _earlier(folder, arguments)):
-                return done  # another process was at it while this one got ready
+            if me.writes and (done := earlier(folder, arguments)):
+                return TrainResult.from_json(done)  # another process was at it while this one got ready
             if me.writes and not (resume and (folder / STATE).exists()):
                 begin(folder, arguments, overwrite or resume)
                 write_skipped(folder, broken)
             fit_(Classifier(model, ready.spec.num_classes, ready.recipe, seed), trainer, keeper, ready.loaders, resume)
             trainer.strategy.barrier()
             return _conclude(keeper, ready.loaders.test, accelerator, me, len(broken))
-
-
-def _earlier(folder: Path, arguments: dict[str, Any]) -> TrainResult | None:
-    """The result of a run in the folder that is to go on and is finished; what may not go on there is refused."""
-    resume, overwrite = arguments["resume"], arguments["overwrite"]
-    if resume and overwrite:
-        raise ValueError("resume has to be false where overwrite is true: one goes on, the other starts anew")
-    if not resume:
-        refuse_overwriting(folder, overwrite)
-    elif (folder / CONFIG).exists():
-        check_same_run(folder, arguments)
-        if done := finished(folder):
-            return TrainResult.from_json(done)
-    return None
 
 
 def _conclude(keeper: Keeper, batches: Batches, accelerator: str, me: Processes, skipped: int) -> TrainResult:

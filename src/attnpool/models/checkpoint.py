@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from attnpool.models.build import build
-from attnpool.spec import ModelSpec, SpecError, parse
+from attnpool.spec import SpecError, parse
 
 WEIGHTS, DESCRIPTION, JOURNAL = "model.safetensors", "model.json", "model.json.new"
 FORMAT = 1
@@ -32,7 +34,7 @@ class Description:
     """What `model.json` says, beside its checksum.
 
     Args:
-        spec: The architecture.
+        spec: What it is a checkpoint of: a `ModelSpec`, or the `DetectionSpec` of a detector.
         classes: Names of the classes, in the order of the logits.
         preprocessing: Size, channels, mean and standard deviation that the images need.
         metrics: What was measured, e.g. {"val_accuracy": 0.91}.
@@ -40,7 +42,7 @@ class Description:
         versions: Of the libraries that wrote it; default: those installed.
     """
 
-    spec: ModelSpec
+    spec: Any
     classes: tuple[str, ...]
     preprocessing: dict[str, Any]
     metrics: dict[str, float] = field(default_factory=dict)
@@ -92,7 +94,7 @@ def load(path: str | Path) -> nn.Module:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{weights} is not a whole safetensors file: {error}") from error
     with torch.random.fork_rng(devices=()):
-        model: Any = build(description.spec)
+        model: Any = _makers(str(description.spec))[1](description.spec)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -164,11 +166,20 @@ def _from_json(values: dict[str, Any], file: Path) -> Description:
         spec = dict(values["spec"])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of average pooling: said when it was made
-            parsed = parse(spec.pop("architecture"), **spec)
+            architecture = spec.pop("architecture")
+            parsed = _makers(architecture)[0](architecture, **spec)
         rest = {k: v for k, v in values.items() if k in known - {"spec", "classes"}}
         return Description(parsed, tuple(values["classes"]), **rest)
     except (KeyError, TypeError, SpecError) as error:
         raise CheckpointError(f"{file} does not describe a network of this version: {error}") from error
+
+
+def _makers(architecture: str) -> tuple[Callable[..., Any], Callable[..., nn.Module]]:
+    """What parses and what builds a string: that of a detector has a colon, and brings its own room of the house."""
+    if ":" not in architecture:
+        return parse, build
+    detection = import_module("attnpool.detection.build")
+    return detection.parse_detector, detection.build_detector
 
 
 def _checksum(values: dict[str, Any], weights_digest: str) -> str:

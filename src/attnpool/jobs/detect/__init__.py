@@ -1,0 +1,1 @@
+"""The verbs of `attnpool detect`, a typed function each."""

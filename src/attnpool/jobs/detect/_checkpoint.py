@@ -1,0 +1,18 @@
+"""A detector from its checkpoint."""
+
+from typing import Any
+
+from attnpool.detection.spec import DetectionSpec
+from attnpool.models.checkpoint import CheckpointError, load
+
+
+def load_detector(checkpoint: str) -> Any:
+    """The detector in eval mode, with its `spec` and `description`.
+
+    Raises:
+        CheckpointError: for a checkpoint that cannot be read, or that is of no detector.
+    """
+    model: Any = load(checkpoint)
+    if not isinstance(model.spec, DetectionSpec):
+        raise CheckpointError(f"checkpoint has to be that of a detector, but {checkpoint} is of {model.spec}")
+    return model
