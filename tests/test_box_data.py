@@ -278,5 +278,5 @@ def test_voc_that_is_incomplete(tmp_path: Path) -> None:
 
 def test_voc_without_a_thing(tmp_path: Path) -> None:
     save_xml(tmp_path / "a.xml")
-    with pytest.raises(DataError, match="XML files of a voc source have to hold objects, but those of .* have none"):
+    with pytest.raises(DataError, match=r"XML files of a voc source have to hold objects, but those of .* have none"):
         open_boxes(f"voc:{tmp_path}")
