@@ -10,6 +10,7 @@ from PIL import Image
 from attnpool.data.images import BrokenImageError
 from attnpool.data.source import DataError
 from attnpool.detection.data.source import Boxes, BoxSource, open_boxes
+from attnpool.registry import BOX_SOURCES, import_all
 
 SIZE = (40, 30)
 
@@ -22,6 +23,15 @@ def save_image(file: Path, size: tuple[int, int] = SIZE) -> None:
 def listed(boxes: Boxes) -> list[tuple[list[float], int, bool, float]]:
     rows = zip(boxes.boxes.tolist(), boxes.labels.tolist(), boxes.crowd.tolist(), boxes.area.tolist(), strict=True)
     return [*rows]
+
+
+def test_file_stem_is_the_registered_name() -> None:
+    import_all("attnpool.detection.data")
+    assert {*BOX_SOURCES} == {"coco", "voc"}
+    for name, entry in BOX_SOURCES.items():
+        assert entry.target.__module__ == f"attnpool.detection.data.{name}"
+        assert entry.summary
+        assert entry.paper
 
 
 # coco:IMAGES:ANNOTATIONS
