@@ -16,12 +16,13 @@ from attnpool.data.arrays import ArrayImages
 from attnpool.data.augmentation import Augmentation
 from attnpool.data.order import Order
 from attnpool.data.preprocessing import Preprocessing
-from attnpool.data.source import DataError, LabelledImages, Source, Stream
+from attnpool.data.source import DataError, Source, Stream
 from attnpool.data.split import stratified_split
 from attnpool.data.stream import StreamBatches, StreamLoader
 from attnpool.data.transformed import Transformed
 
 Batches = DataLoader[tuple[Tensor, int]] | StreamLoader
+Images = Transformed[tuple[Image.Image, int], tuple[Tensor, int]]
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,15 @@ def make_loaders(
         return _stream_loaders(source, plain, random, batch_size, seed, workers, share)
     if val is None:
         kept, held = stratified_split(train.targets, source.classes, val_fraction, seed)
-        validation = _part(train, held, plain, share)
+        validation = Transformed(train, shared(held, share), partial(_labelled, plain))
     else:
         kept = list(range(len(train)))
-        validation = _part(val, range(len(val)), plain, share)
-    training = Transformed(train, kept, random, seed if augment else None)
+        validation = Transformed(val, shared(range(len(val)), share), partial(_labelled, plain))
+    training = Transformed(train, kept, partial(_labelled, random), seed if augment else None)
+    testing = Transformed(test, shared(range(len(test)), share), partial(_labelled, plain))
     order = Order(len(kept), batch_size, seed, share.process, share.processes, share.processes * share.accumulate)
 
-    def batches(images: Transformed) -> Batches:
+    def batches(images: Images) -> Batches:
         return DataLoader(
             images,
             order.batch_size,
@@ -130,7 +132,7 @@ def make_loaders(
             persistent_workers=workers > 0,
         )
 
-    return Loaders(batches(training), batches(validation), batches(_part(test, range(len(test)), plain, share)))
+    return Loaders(batches(training), batches(validation), batches(testing))
 
 
 def _stream_loaders(
@@ -148,12 +150,19 @@ def _stream_loaders(
     return Loaders(*map(StreamLoader, batches))
 
 
-def _part(
-    images: LabelledImages, indices: Sequence[int], transform: Callable[[Image.Image], Tensor], share: Share
-) -> Transformed:
-    """Every n-th of the images for each of n processes: none twice, none left out."""
+def _labelled(transform: Callable[[Image.Image], Tensor], sample: tuple[Image.Image, int]) -> tuple[Tensor, int]:
+    image, label = sample
+    return transform(image), label
+
+
+def shared(indices: Sequence[int], share: Share) -> Sequence[int]:
+    """Every n-th of `indices` for each of n processes: none twice, none left out.
+
+    Raises:
+        DataError: Fewer images than processes.
+    """
     if len(indices) < share.processes:
         raise DataError(
             f"each split has to have an image for each of {share.processes} processes, but has {len(indices)}"
         )
-    return Transformed(images, indices[share.process :: share.processes], transform)
+    return indices[share.process :: share.processes]

@@ -1,0 +1,126 @@
+"""From sources with boxes to batches for training, validation and test."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from attnpool.data.loaders import ALL, Share, shared
+from attnpool.data.order import Order
+from attnpool.data.source import DataError
+from attnpool.data.split import stratified_split
+from attnpool.data.transformed import Transformed
+from attnpool.detection.data.source import Boxes, BoxSource
+from attnpool.detection.data.transforms import BoxAugmentation, Target, Training, for_evaluation
+
+BoxBatch = tuple[list[Tensor], list[Target]]
+BoxBatches = DataLoader[tuple[Tensor, Target]]
+
+
+@dataclass(frozen=True)
+class BoxLoaders:
+    """Batches of (images, targets); only `train` is shuffled, by an `Order`, and augmented if asked for."""
+
+    train: BoxBatches
+    val: BoxBatches
+    test: BoxBatches | None
+
+    @property
+    def order(self) -> Order:
+        """Of the training images."""
+        order: Any = self.train.sampler
+        return order
+
+
+def make_box_loaders(
+    train: BoxSource,
+    val: BoxSource | None = None,
+    test: BoxSource | None = None,
+    *,
+    batch_size: int = 16,
+    val_fraction: float = 0.1,
+    augment: BoxAugmentation | bool | None = False,
+    seed: int = 0,
+    workers: int | None = None,
+    share: Share = ALL,
+) -> BoxLoaders:
+    """Loaders of the splits, with the guarantees of `attnpool.data.loaders.make_loaders`.
+
+    The same arguments give the same batches, whatever the number of workers; the order and the augmentation of an epoch
+    do not depend on the epochs before; and the processes of a run together take the batches that one alone would. The
+    global random state is neither read nor changed.
+
+    Args:
+        train: To train on.
+        val: For validation; by default images of `train` that are drawn at random and held out.
+        test: For the test; by default there is none.
+        batch_size: Images a step, all processes and accumulated batches together. The last, smaller batch of a larger
+            training set is dropped.
+        val_fraction: Part of the training images held out for validation, above 0 and below 1, where `val` is None.
+        augment: How training images are varied at random; True is `BoxAugmentation()`, None and False are not at all.
+        seed: Of the hold-out, the order and the augmentation.
+        workers: Processes a loader; by default 4 or the number of CPUs if that is less.
+        share: What part of it this process takes; by default all.
+
+    Shape:
+        Each batch: a list of images (3, H, W), float in 0..1, each of its own size, and a list of as many targets, of
+        which `Training` and `for_evaluation` say what they hold.
+
+    Raises:
+        ValueError: An argument out of its range.
+        DataError: Sources of different classes, or too few images.
+    """
+    if not 0 < val_fraction < 1:
+        raise ValueError(f"val_fraction has to be above 0 and below 1, but got {val_fraction}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size has to be a positive integer, but got {batch_size}")
+    if workers is None:
+        workers = min(4, os.cpu_count() or 1)
+    if workers < 0:
+        raise ValueError(f"workers has to be 0 or a positive integer, but got {workers}")
+    for source in (val, test):
+        if source and source.classes != train.classes:
+            raise DataError(
+                f"classes of {source.name} have to be those of {train.name}, {', '.join(train.classes)}, but are "
+                f"{', '.join(source.classes)}"
+            )
+
+    kept: Sequence[int] = range(len(train.images))
+    if val is None:
+        kept, held = stratified_split([0] * len(kept), [train.name], val_fraction, seed)
+        validation = _evaluated(train, held, share)
+    else:
+        validation = _evaluated(val, range(len(val.images)), share)
+    varied = BoxAugmentation() if augment is True else augment or None
+    training = Transformed(train.images, kept, Training(varied), seed if varied else None)
+    order = Order(len(kept), batch_size, seed, share.process, share.processes, share.processes * share.accumulate)
+
+    def batches(images: Transformed[tuple[Image.Image, Boxes], tuple[Tensor, Target]]) -> BoxBatches:
+        return DataLoader(
+            images,
+            order.batch_size,
+            sampler=order if images is training else None,
+            num_workers=workers,
+            collate_fn=_listed,
+            generator=torch.Generator().manual_seed(seed),  # of the workers' own numbers, which nothing uses
+            persistent_workers=workers > 0,
+        )
+
+    testing = batches(_evaluated(test, range(len(test.images)), share)) if test else None
+    return BoxLoaders(batches(training), batches(validation), testing)
+
+
+def _evaluated(
+    source: BoxSource, indices: Sequence[int], share: Share
+) -> Transformed[tuple[Image.Image, Boxes], tuple[Tensor, Target]]:
+    return Transformed(source.images, shared(indices, share), for_evaluation)
+
+
+def _listed(samples: Sequence[tuple[Tensor, Target]]) -> BoxBatch:
+    images, targets = zip(*samples, strict=True)
+    return [*images], [*targets]
