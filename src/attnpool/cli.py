@@ -22,6 +22,10 @@ from attnpool.jobs._presets import PRESETS, read_preset
 from attnpool.jobs.compare import compare
 from attnpool.jobs.convert import convert
 from attnpool.jobs.demo import demo
+from attnpool.jobs.detect.anchors import anchors
+from attnpool.jobs.detect.evaluate import evaluate as detect_evaluate
+from attnpool.jobs.detect.predict import predict as detect_predict
+from attnpool.jobs.detect.train import train as detect_train
 from attnpool.jobs.evaluate import evaluate
 from attnpool.jobs.fit import fit
 from attnpool.jobs.list import list_
@@ -29,6 +33,7 @@ from attnpool.jobs.predict import predict
 from attnpool.jobs.profile import profile_
 from attnpool.jobs.prune import prune
 from attnpool.jobs.report import report
+from attnpool.jobs.scenes import scenes
 from attnpool.jobs.train import train
 from attnpool.registry import did_you_mean
 
@@ -46,6 +51,14 @@ VERBS: dict[str, Callable[..., Any]] = {
     "demo": demo,
 }
 """Verb to the function that does it: its signature and docstring are the command."""
+GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
+    "detect": (
+        "Train and use object detectors on any of the backbones.",
+        {"train": detect_train, "evaluate": detect_evaluate, "predict": detect_predict, "anchors": anchors},
+    ),
+    "data": ("Make data sets.", {"scenes": scenes}),
+}
+"""First word to what its verbs are about, and to them."""
 SHORT = {"output": "-o"}
 """Options that every verb with them also has in short."""
 
@@ -77,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     _quieten()
     try:
-        verb, arguments = _parse([word for word in words if word != "--debug"])
-        result = VERBS[verb](**arguments)
+        function, arguments = _parse([word for word in words if word != "--debug"])
+        result = function(**arguments)
         if processes().writes:
             Console().print(result)
         return int(getattr(result, "exit_code", 0))
@@ -91,8 +104,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(f"error: {_one_line(error)}", 2)
 
 
-def _parse(words: list[str]) -> tuple[str, dict[str, Any]]:
-    """The verb and its arguments: `--preset` counts first, then `--config`, so that the command line wins over both."""
+def _verb(words: Sequence[str]) -> tuple[str, ...]:
+    """The one or two words at the beginning that are a verb; none where there is no such verb."""
+    return next((verb for verb in (tuple(words[:2]), tuple(words[:1])) if verb in _verbs()), ())
+
+
+def _verbs() -> list[tuple[str, ...]]:
+    """Of two words first, so that what they begin with is not taken for a verb."""
+    grouped = [(group, verb) for group, (_, verbs) in GROUPS.items() for verb in verbs]
+    return [*grouped, *((verb,) for verb in VERBS)]
+
+
+def _function(verb: tuple[str, ...]) -> Callable[..., Any]:
+    return VERBS[verb[0]] if len(verb) == 1 else GROUPS[verb[0]][1][verb[1]]
+
+
+def _parse(words: list[str]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function and its arguments: `--preset` counts first, then `--config`; the command line wins over both."""
     parser = make_parser()
     words = [re.sub("^--[^=]+", lambda option: "--" + option[0][2:].replace("-", "_"), word) for word in words]
     for option in ("--config", "--preset"):
@@ -101,25 +129,26 @@ def _parse(words: list[str]) -> tuple[str, dict[str, Any]]:
             raise ValueError(f"{option} has to be given once, but is given {len(found)} times")
         for i in found:
             taken = [words.pop(i)] if "=" in words[i] else [words.pop(i) for _ in words[i : i + 2]]
-            known = option == "--preset" and words[0] == "train" and taken != [option]
-            words[1:1] = _options(taken[-1].removeprefix("--preset=")) if known else taken
+            verb = _verb(words)
+            known = option == "--preset" and verb in PRESETS and taken != [option]
+            words[len(verb) : len(verb)] = _options(verb, taken[-1].removeprefix("--preset=")) if known else taken
     try:
         parsed = parser.parse_args(words)
     except ArgumentError as error:
         unknown = re.search(r"unrecognized arguments: (--\w+)", str(error))
-        if unknown is None or words[0] not in VERBS:
+        if unknown is None or not (verb := _verb(words)):
             raise
-        options = [f"--{name}" for name in inspect.signature(VERBS[words[0]]).parameters]
-        text = f"{words[0]} has no option {unknown[1]}{did_you_mean(unknown[1], options)}"
+        options = [f"--{name}" for name in inspect.signature(_function(verb)).parameters]
+        text = f"{' '.join(verb)} has no option {unknown[1]}{did_you_mean(unknown[1], options)}"
         raise ValueError(text.replace("_", "-")) from None
-    verb: str = parsed.subcommand
-    arguments = parsed[verb].as_dict()
-    return verb, {name: value for name, value in arguments.items() if name not in ("config", "preset")}
+    verb = _verb(words)
+    arguments = parsed[".".join(verb)].as_dict()
+    return _function(verb), {name: value for name, value in arguments.items() if name not in ("config", "preset")}
 
 
-def _options(preset: str) -> list[str]:
+def _options(verb: tuple[str, ...], preset: str) -> list[str]:
     """What a preset says, as words of the command line; first the options that take all words that follow."""
-    values = read_preset(preset)
+    values = read_preset(preset, verb)
     several = [[f"--{name}", *map(str, value)] for name, value in values.items() if isinstance(value, list)]
     return [*chain(*several), *(f"--{name}={value}" for name, value in values.items() if not isinstance(value, list))]
 
@@ -133,16 +162,22 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     commands = parser.add_subcommands(title="commands")
     for verb, function in VERBS.items():
-        commands.add_subcommand(verb, _command(function), help=_first_line(function))
+        commands.add_subcommand(verb, _command(function, (verb,)), help=_first_line(function))
+    for group, (about, verbs) in GROUPS.items():
+        within = _parser(description=about)
+        inner = within.add_subcommands(title="commands")
+        for verb, function in verbs.items():
+            inner.add_subcommand(verb, _command(function, (group, verb)), help=_first_line(function))
+        commands.add_subcommand(group, within, help=about)
     return parser
 
 
-def _command(function: Callable[..., Any]) -> ArgumentParser:
+def _command(function: Callable[..., Any], verb: tuple[str, ...]) -> ArgumentParser:
     """The parser of one verb: lists and tuples take several words, and booleans are --name / --no-name."""
     parser = _parser(description=_first_line(function))
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these arguments.")
-    if function is train:
-        names = ", ".join(PRESETS)
+    if verb in PRESETS:
+        names = ", ".join(PRESETS[verb])
         parser.add_argument("--preset", metavar="NAME", help=f"Settings that go together: {names}.")
     parameters = inspect.signature(function).parameters
     helps = {p.arg_name: p.description for p in docstring_parser.parse(inspect.getdoc(function) or "").params}
@@ -176,16 +211,16 @@ def _first_line(function: Callable[..., Any]) -> str:
 
 def _one_line(error: Exception) -> str:
     text = re.sub(r"""Parser key "([\w.]+)":""", r"\1:", str(error))
-    for verb, function in VERBS.items() if isinstance(error, ArgumentError) else ():
-        names = "|".join(["config", *inspect.signature(function).parameters])
-        text = re.sub(rf"\b{verb}\.(?=(?:{names})\b)", "", text)  # jsonargparse writes train.output
+    for verb in _verbs() if isinstance(error, ArgumentError) else ():
+        names = "|".join(["config", *inspect.signature(_function(verb)).parameters])
+        text = re.sub(rf"\b{'.'.join(verb)}\.(?=(?:{names})\b)", "", text)  # jsonargparse writes train.output
     text = re.sub(r"Expected an? (?:<class '([\w.]+)'>|typing\.)", lambda match: f"expected {match[1] or ''}", text)
     union = re.search(r"(.*?)Does not validate.*?Subtypes: \[(.*)\]\s+Errors.*Given value: (.*)", text, re.DOTALL)
     if union:
         types = re.sub(r"<class '(\w+)'>|typing\.", lambda match: match[1] or "", union[2]).replace("NoneType", "null")
         text = f"{union[1]} expected one of {types}. Got value: {union[3]}"
     unknown = re.search(r"invalid choice: '(\w+)' \(choose from", text)
-    return " ".join(text.split()) + (did_you_mean(unknown[1], VERBS) if unknown else "")
+    return " ".join(text.split()) + (did_you_mean(unknown[1], [*VERBS, *GROUPS]) if unknown else "")
 
 
 def _say(text: str, code: int) -> int:

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from attnpool.data.loaders import Loaders
+from attnpool.detection.data.batches import BoxLoaders
 from attnpool.jobs._cluster import ALONE, Processes
 from attnpool.jobs._finetuning import Freezing
 from attnpool.jobs._keeper import Keeper
@@ -50,7 +51,9 @@ def make_fitter(
     )
 
 
-def fit_(learner: Learner, trainer: pl.Trainer, keeper: Keeper, loaders: Loaders, resume: bool = False) -> None:
+def fit_(
+    learner: Learner, trainer: pl.Trainer, keeper: Keeper, loaders: Loaders | BoxLoaders, resume: bool = False
+) -> None:
     """Train the network, in place; with `resume`, from the state in the output folder if there is one.
 
     Attention takes its fused kernel, also where the spec has blocks of queries: they give the same, more slowly.

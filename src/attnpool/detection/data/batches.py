@@ -77,12 +77,7 @@ def make_box_loaders(
     """
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction has to be above 0 and below 1, but got {val_fraction}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size has to be a positive integer, but got {batch_size}")
-    if workers is None:
-        workers = min(4, os.cpu_count() or 1)
-    if workers < 0:
-        raise ValueError(f"workers has to be 0 or a positive integer, but got {workers}")
+    workers = _checked(batch_size, workers)
     for source in (val, test):
         if source and source.classes != train.classes:
             raise DataError(
@@ -124,3 +119,30 @@ def _evaluated(
 def _listed(samples: Sequence[tuple[Tensor, Target]]) -> BoxBatch:
     images, targets = zip(*samples, strict=True)
     return [*images], [*targets]
+
+
+def evaluation_batches(source: BoxSource, batch_size: int = 16, workers: int | None = None) -> BoxBatches:
+    """Batches of all images of a source, in their order, to measure a detector with.
+
+    Args:
+        source: The images.
+        batch_size: Images a batch.
+        workers: Processes that read images; by default 4 or the number of CPUs if that is less.
+
+    Raises:
+        ValueError: An argument out of its range.
+    """
+    workers = _checked(batch_size, workers)
+    images = _evaluated(source, range(len(source.images)), ALL)
+    return DataLoader(images, batch_size, num_workers=workers, collate_fn=_listed)
+
+
+def _checked(batch_size: int, workers: int | None) -> int:
+    """The number of workers."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size has to be a positive integer, but got {batch_size}")
+    if workers is None:
+        workers = min(4, os.cpu_count() or 1)
+    if workers < 0:
+        raise ValueError(f"workers has to be 0 or a positive integer, but got {workers}")
+    return workers

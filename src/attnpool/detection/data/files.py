@@ -93,6 +93,10 @@ class MarkedFiles:
         """Where an image lies."""
         return self.files[index].path
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of an image, in pixels, as its annotations say."""
+        return self.files[index].height, self.files[index].width
+
 
 def _flat(boxes: Tensor) -> Tensor:
     return (boxes[:, 2:] <= boxes[:, :2]).any(1)

@@ -52,6 +52,10 @@ class BoxImages(Protocol):
         """Where an image lies."""
         ...
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of an image, in pixels."""
+        ...
+
 
 @dataclass(frozen=True)
 class BoxSource:
@@ -117,6 +121,7 @@ class _PickedBoxes:
         self.images = images
         self.labels = labels
         self.file = images.file
+        self.size = images.size
 
     def __len__(self) -> int:
         return len(self.images)

@@ -58,4 +58,6 @@ def read_anchors(file: str) -> tuple[tuple[float, float], ...]:
         content: Any = json.loads(Path(file).read_text())
         return tuple((float(width), float(height)) for width, height in content["anchors"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"anchors has to be published, fit, or a file of `detect anchors`, but {file}: {error}") from error
+        raise ValueError(
+            f"anchors has to be published, fit, or a file of `detect anchors`, but {file}: {error}"
+        ) from error

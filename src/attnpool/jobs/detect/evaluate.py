@@ -37,12 +37,12 @@ class DetectionEvaluation:
     def __rich__(self) -> Table:
         table = Table("", Column(overflow="fold"), title=escape(f"{self.checkpoint} on {self.data}"), show_header=False)
         table.add_row("images", f"{self.images:,}")
-        for name, value in figures(self.found).items():
-            table.add_row(name, value)
+        for name, text in figures(self.found).items():
+            table.add_row(name, text)
         table.add_section()
         for name, value in self.found.class_ap.items():
             half = self.found.class_ap50[name]
-            if value is not None and half is not None:
+            if value is not None and half is not None:  # there are some on the images
                 table.add_row(escape(name), f"{value:.1%} (AP50 {half:.1%})")
         return table
 

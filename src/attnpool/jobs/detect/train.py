@@ -79,7 +79,7 @@ def train(
     The output folder gets what that of `attnpool train` gets; the best epoch is that of the highest average precision.
 
     Args:
-        architecture: DETECTOR:ARCHITECTURE, e.g. yolov3:resnet18-nlp-1222; faster_rcnn, retinanet, ssd, ssdlite, yolov3.
+        architecture: DETECTOR:ARCHITECTURE, e.g. yolov3:resnet18-nlp-1222; also faster_rcnn, retinanet, ssd, ssdlite.
         data: Images with boxes to train on: coco:IMAGES:ANNOTATIONS.json or voc:DIR.
         val_data: Those to choose the best epoch by; by default a part of the training images is held out.
         test_data: Those to test the best epoch on; by default there is no test.
@@ -213,7 +213,8 @@ def _conclude(
         keeper.history,
     )
     if me.writes:
-        if test and test.ap is not None:
-            save(model, replace(about, metrics={**about.metrics, "test_ap": test.ap, "test_ap50": test.ap50}), folder)
+        measured = {"test_ap": test.ap, "test_ap50": test.ap50} if test else {}
+        known = {name: value for name, value in measured.items() if value is not None}
+        save(model, replace(about, metrics={**about.metrics, **known}), folder)
         finish(folder, asdict(result))
     return result
