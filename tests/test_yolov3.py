@@ -1,7 +1,9 @@
 """YOLOv3: its losses and boxes by hand, in plain Python, and what it has to do with any images."""
 
+import inspect
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
+from attnpool import create_model
 from attnpool.detection._yolo_neck import YOLONeck
 from attnpool.detection.levels import Levels
 from attnpool.detection.yolov3 import YOLOv3
+from attnpool.registry import DETECTORS, import_all
 
 SHAPES = ((8, 8), (8, 16), (16, 8), (16, 16), (16, 32), (32, 16), (32, 32), (32, 64), (64, 32))
 """Anchors in pixels, three a level."""
@@ -340,6 +344,26 @@ def test_errors() -> None:
         tiny(sizes=((64, 0),))
     with pytest.raises(ValueError, match="levels has to have 3 maps, but got 2"):
         YOLOv3(Levels(Tiny(), 2), 3, (64, 64), image_mean=(0,) * 3, image_std=(1,) * 3)
+
+
+@pytest.mark.parametrize("spec", ["resnet18-skip-1222", "mobilenet_v2-nlp_headfix2_nowin_reduced-1222121"])
+def test_on_backbones(spec: str) -> None:
+    import_all("attnpool.detection.detectors")
+    entry = DETECTORS["yolov3"]
+    assert Path(inspect.getfile(entry.target)).stem == entry.name
+    features = create_model(spec, num_classes=1, features_only=True)
+    detector = entry(features, 4, (64, 96), mean=(0.4,) * 3, std=(0.2,) * 3, anchors=SHAPES, sizes=((64, 64),))
+    assert (detector.num_classes, detector.size, detector.sizes) == (5, (64, 96), ((64, 64),))
+    assert (detector.image_mean, detector.image_std) == ([0.4] * 3, [0.2] * 3)
+    assert detector.anchors.tolist() == [list(shape) for shape in SHAPES]
+    losses = detector([torch.rand(3, 64, 96)] * 2, [boxes((3, 4, 30, 50), labels=[4]), NOTHING])
+    sum(losses.values()).backward()
+    behind = ("fc.", "conv_head.", "bn2.", "classifier.")  # what the backbone has after its last map
+    for name, parameter in detector.named_parameters():
+        unused = name.removeprefix("levels.features.net.").startswith(behind)
+        assert (parameter.grad is None) == unused, name
+    maps = detector.eval().heads(torch.rand(1, 3, 64, 96))
+    assert [m.shape for m in maps] == [(1, 27, 8, 12), (1, 27, 4, 6), (1, 27, 2, 3)]
 
 
 def test_it_learns_two_images() -> None:
