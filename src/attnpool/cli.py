@@ -165,10 +165,10 @@ def make_parser() -> ArgumentParser:
         commands.add_subcommand(verb, _command(function, (verb,)), help=_first_line(function))
     for group, (about, verbs) in GROUPS.items():
         within = _parser(description=about)
+        commands.add_subcommand(group, within, help=about)
         inner = within.add_subcommands(title="commands")
         for verb, function in verbs.items():
             inner.add_subcommand(verb, _command(function, (group, verb)), help=_first_line(function))
-        commands.add_subcommand(group, within, help=about)
     return parser
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from rich.markup import escape
+from rich.table import Column, Table
 
 from attnpool.detection.data.scenes import make_scenes
 
@@ -19,9 +20,11 @@ class Scenes:
     folder: str
     sources: dict[str, str]
 
-    def __rich__(self) -> str:
-        train, val, test = (escape(self.sources[name]) for name in ("train", "val", "test"))
-        return f"--data {train} --val-data {val} --test-data {test}"
+    def __rich__(self) -> Table:
+        table = Table("option", Column("of attnpool detect train", overflow="fold"))
+        for option, text in zip(("--data", "--val-data", "--test-data"), self.sources.values(), strict=True):
+            table.add_row(option, escape(text))
+        return table
 
 
 def scenes(
@@ -50,4 +53,4 @@ def scenes(
     """
     folder = make_scenes(output, images=images, val=val, test=test, size=size, classes=classes, seed=seed)
     splits = ("train", "val", "test")
-    return Scenes(str(folder), {name: f"coco:{folder / 'images' / name}:{folder / name}.json" for name in splits})
+    return Scenes(str(folder), {name: f"coco:{folder / 'images'}:{folder / name}.json" for name in splits})
