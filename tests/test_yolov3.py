@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from attnpool import create_model
-from attnpool.detection._yolo_neck import YOLONeck
 from attnpool.detection.levels import Levels
-from attnpool.detection.yolov3 import YOLOv3
+from attnpool.detection.yolov3 import YOLONeck, YOLOv3
 from attnpool.registry import DETECTORS, import_all
 
 SHAPES = ((8, 8), (8, 16), (16, 8), (16, 16), (16, 32), (32, 16), (32, 32), (32, 64), (64, 32))
