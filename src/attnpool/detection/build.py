@@ -1,11 +1,13 @@
 """From a detector string to a detector."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from attnpool.detection.raw import RawHeads
 from attnpool.detection.spec import DetectionSpec, parse_detector, resized
 from attnpool.models.build import build as build_network
 from attnpool.models.features import StageFeatures
@@ -27,6 +29,8 @@ def build(
     **settings: Any,
 ) -> nn.Module:
     """A detector on one of our backbones, with torchvision's conventions; its `spec` attribute says what it is.
+
+    `detector.raw()` is a network of its layers alone: see `RawHeads`.
 
     Training: `detector(images, targets)` gives a dict of losses. Eval: `detector(images)` gives for each image a dict
     of `boxes` (N, 4), x1, y1, x2, y2 in its pixels, `labels` (N,) and `scores` (N,), the surest first.
@@ -63,6 +67,7 @@ def build_detector(spec: DetectionSpec, *, pretrained: bool | str = False) -> nn
     options = {name: value for name in ("anchors", "sizes", "neck") if (value := getattr(spec, name))}
     model: nn.Module = entry(features, spec.num_classes, spec.image_size, mean=MEAN, std=STD, **options)
     model.spec = spec  # type: ignore[assignment]
+    model.raw = partial(RawHeads, model)  # type: ignore[assignment]
     return model
 
 

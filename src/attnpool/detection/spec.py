@@ -3,9 +3,9 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import attnpool.detection.detectors
+import attnpool.detection.detectors  # noqa: F401  (fills the registry)
 from attnpool.poolspec import require
-from attnpool.registry import DETECTORS, did_you_mean, import_all
+from attnpool.registry import DETECTORS, did_you_mean
 from attnpool.spec import ModelSpec, SpecError, parse
 
 GRAMMAR = "DETECTOR:[prepool-POOL-STRIDE-]BACKBONE-POOL-STRIDES"
@@ -84,7 +84,6 @@ def parse_detector(text: str, **settings: Any) -> DetectionSpec:
     Raises:
         SpecError: if the string or a setting is not valid.
     """
-    import_all(attnpool.detection.detectors)
     detector, colon, architecture = text.partition(":")
     if not colon:
         raise SpecError(f"detector has to be written {GRAMMAR}, but got {text!r}", text)

@@ -3,18 +3,17 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.markup import escape
 from rich.table import Column, Table
 
 from attnpool.data.loaders import make_loaders
 from attnpool.data.preprocessing import Preprocessing
+from attnpool.jobs._checkpoint import load_classifier
 from attnpool.jobs._figures import confusion_figure
 from attnpool.jobs._folder import make_folder
 from attnpool.jobs._source import OnBadImage, data_of, write_skipped
 from attnpool.jobs._trainer import TestReport, run_test
-from attnpool.models.checkpoint import load
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def evaluate(
         CheckpointError: for a checkpoint that cannot be read.
         DataError: for data that cannot be used, or whose classes are not the checkpoint's.
     """
-    model: Any = load(checkpoint)
+    model = load_classifier(checkpoint)
     about = model.description
     source, broken = data_of(checkpoint, about, data, data_dir, download, on_bad_image, progress)
     loaders = make_loaders(source, Preprocessing.from_dict(about.preprocessing), batch_size=batch_size, workers=workers)

@@ -1,7 +1,6 @@
 """`attnpool predict`: the likeliest classes of images."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from rich.markup import escape
@@ -9,7 +8,7 @@ from rich.table import Column, Table
 
 from attnpool.data.images import read_image
 from attnpool.data.preprocessing import Preprocessing
-from attnpool.models.checkpoint import load
+from attnpool.jobs._checkpoint import load_classifier
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def predict(checkpoint: str, images: list[str], *, top: int = 3) -> Predictions:
     """
     if top < 1:
         raise ValueError(f"top has to be positive, but got {top}")
-    model: Any = load(checkpoint)
+    model = load_classifier(checkpoint)
     transform = Preprocessing.from_dict(model.description.preprocessing).transform(augment=False)
     classes = model.description.classes
     found = {}

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from attnpool.accounting.profile import Dtype, Profile, profile
+from attnpool.detection.spec import DetectionSpec
 from attnpool.jobs._figures import memory_figure, shape_text
 from attnpool.models.network import is_checkpoint, open_network
 from attnpool.pools._attention import SelfAttention
@@ -64,7 +65,8 @@ def profile_(
     Operations and memory are those of the exported graph, attention in explicit products; norms folded, ReLU fused.
 
     Args:
-        network: An architecture string, or the folder of a checkpoint.
+        network: An architecture string (DETECTOR:ARCHITECTURE for the layers of a detector), or the folder of a
+            checkpoint.
         input: Channels, height and width of the image; by default those of the checkpoint, or 3x224x224.
         dtype: The type that bytes are counted for: float32, float16, bfloat16 or int8; measurements are in float32.
         batch: Images at a time.
@@ -165,8 +167,9 @@ def _open(name: str, text: str | None, settings: dict[str, Any]) -> tuple[Any, t
     if is_checkpoint(name):
         model: Any = open_network(name, **settings)
         spec = model.spec
-        height, width = spec.input_size or DEFAULT_INPUT[1:]
-        return model, size or (spec.in_channels, height, width)
+        detects = isinstance(spec, DetectionSpec)
+        height, width = (spec.image_size if detects else spec.input_size) or DEFAULT_INPUT[1:]
+        return model, size or (3 if detects else spec.in_channels, height, width)
     size = size or DEFAULT_INPUT
     return open_network(name, in_channels=size[0], **settings), size
 

@@ -14,6 +14,7 @@ from attnpool.accounting.memory import layers_of, peak_step
 from attnpool.accounting.profile import profile
 from attnpool.data.loaders import Batches, make_loaders
 from attnpool.data.preprocessing import Preprocessing
+from attnpool.jobs._checkpoint import load_classifier
 from attnpool.jobs._classifier import Classifier
 from attnpool.jobs._fitting import fit_, make_fitter
 from attnpool.jobs._folder import begin, finish, locked, refuse_overwriting
@@ -157,7 +158,7 @@ def prune(
     if finetune_epochs < 0:
         raise ValueError(f"finetune_epochs has to be at least 0, but got {finetune_epochs}")
     recipe = Recipe(optimizer, lr, warmup_epochs=WARMUP * finetune_epochs)
-    model: Any = load(checkpoint)
+    model = load_classifier(str(checkpoint))
     about: Description = model.description
     folder = _output(Path(checkpoint), output)
     refuse_overwriting(folder, overwrite)

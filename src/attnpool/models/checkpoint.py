@@ -94,7 +94,7 @@ def load(path: str | Path) -> nn.Module:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{weights} is not a whole safetensors file: {error}") from error
     with torch.random.fork_rng(devices=()):
-        model: Any = _makers(str(description.spec))[1](description.spec)
+        model: Any = makers(str(description.spec))[1](description.spec)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -167,14 +167,14 @@ def _from_json(values: dict[str, Any], file: Path) -> Description:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of average pooling: said when it was made
             architecture = spec.pop("architecture")
-            parsed = _makers(architecture)[0](architecture, **spec)
+            parsed = makers(architecture)[0](architecture, **spec)
         rest = {k: v for k, v in values.items() if k in known - {"spec", "classes"}}
         return Description(parsed, tuple(values["classes"]), **rest)
     except (KeyError, TypeError, SpecError) as error:
         raise CheckpointError(f"{file} does not describe a network of this version: {error}") from error
 
 
-def _makers(architecture: str) -> tuple[Callable[..., Any], Callable[..., nn.Module]]:
+def makers(architecture: str) -> tuple[Callable[..., Any], Callable[..., nn.Module]]:
     """What parses and what builds a string: that of a detector has a colon, and brings its own room of the house."""
     if ":" not in architecture:
         return parse, build

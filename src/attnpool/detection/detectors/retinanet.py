@@ -25,8 +25,8 @@ def retinanet(
 ) -> RetinaNet:
     """RetinaNet: every position of a feature pyramid is classified, with a focal loss.
 
-    Three levels from 8 times smaller than the image and two coarser ones; anchors of 4 times the reduction of their
-    level, three sizes an octave and three proportions, as published.
+    Three levels from 8 times smaller than the image, and two coarser ones made of the last; anchors of 4 times the
+    reduction of their level, three sizes an octave and three proportions, as published.
 
     Args:
         features: The maps of the backbone.
@@ -38,7 +38,7 @@ def retinanet(
     """
     levels = Levels(features, 3)
     reductions = [levels.reductions[0] * 2**i for i in range(5)]
-    anchors = tuple(tuple(round(4 * r * part) for part in OCTAVE) for r in reductions)
+    anchors = tuple(tuple(int(4 * r * part) for part in OCTAVE) for r in reductions)
     return RetinaNet(
         Pyramid(levels, neck, LastLevelP6P7(neck, neck)),
         num_classes + 1,  # the first is never used: labels count from 1

@@ -1,9 +1,23 @@
-"""A detector from its checkpoint."""
+"""A classifier or a detector from its checkpoint: a verb is for one of the two."""
 
 from typing import Any
 
 from attnpool.detection.spec import DetectionSpec
 from attnpool.models.checkpoint import CheckpointError, load
+
+
+def load_classifier(checkpoint: str) -> Any:
+    """The network in eval mode, with its `spec` and `description`.
+
+    Raises:
+        CheckpointError: for a checkpoint that cannot be read, or that is of a detector.
+    """
+    model: Any = load(checkpoint)
+    if isinstance(model.spec, DetectionSpec):
+        raise CheckpointError(
+            f"checkpoint has to be that of a classifier, but {checkpoint} is of {model.spec}: attnpool detect is for it"
+        )
+    return model
 
 
 def load_detector(checkpoint: str) -> Any:
