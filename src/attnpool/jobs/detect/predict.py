@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import rich
 import torch
 from rich.markup import escape
 from rich.progress import track
@@ -86,7 +87,8 @@ def predict(
     classes = model.description.classes
     folder = make_folder(output or Path(checkpoint) / "predictions")
     found: dict[str, list[Found]] = {}
-    for number, path in enumerate(track(images, "finding objects", disable=not progress)):
+    terminal = rich.console.Console(stderr=True)
+    for number, path in enumerate(track(images, "finding objects", console=terminal, disable=not progress)):
         image = v2.functional.to_image(read_image(path))
         with torch.inference_mode():
             (seen,) = model([v2.functional.to_dtype(image, torch.float32, scale=True)])
