@@ -197,7 +197,7 @@ def test_mistakes_are_one_line(
     assert "threshold has to be from 0 to 1" in say(
         capsys, "detect", "predict", whole.output, "x.jpg", "--threshold", "2"
     )
-    assert "cannot read the image" in say(capsys, "detect", "predict", whole.output, "x.jpg", "--output", str(tmp_path))
+    assert "cannot read the image" in say(capsys, "detect", "predict", whole.output, "x.jpg", "--no-progress")
     assert "has to be a checkpoint" in say(capsys, "detect", "evaluate", str(tmp_path))
     assert "new or an empty folder" in say(capsys, "data", "scenes", whole.output)
     assert not (tmp_path / "x").exists()
