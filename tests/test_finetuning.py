@@ -211,7 +211,7 @@ def test_a_preset_holds_arguments_of_train_and_says_where_they_come_from(name: s
     assert values.keys() <= inspect.signature(train).parameters.keys()
     assert PRESETS[("train",)][name].read_text().startswith("# ")
     verb, arguments = _parse(["train", ARCHITECTURE, "--preset", name, "--epochs", "7"])
-    assert verb == "train"
+    assert verb is train
     assert arguments.items() >= {**values, "epochs": 7, "architecture": ARCHITECTURE}.items()
     Recipe(**{key: arguments[key] for key in ("optimizer", "lr", "momentum", "weight_decay", "schedule", "ema_decay")})
 

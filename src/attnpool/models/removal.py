@@ -86,7 +86,7 @@ def check_removal(model: Any, removal: Removal, input_size: tuple[int, int]) -> 
     draws = torch.Generator().manual_seed(0)
     for parameter in silent.parameters():
         if not parameter.any():  # e.g. the last norm of a residual block that is not trained yet
-            parameter.normal_(generator=draws)
+            parameter.copy_(torch.randn(parameter.shape, generator=draws))  # in float32, as the copy is built
     for coupling, channels in removal:
         for member in coupling.members:
             if member.side != "in":
