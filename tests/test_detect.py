@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from attnpool.jobs._presets import PRESETS, read_preset
 from attnpool.jobs._state import STATE
 from attnpool.jobs._survival import Stopped
 from attnpool.jobs.detect import _data
+from attnpool.jobs.detect._figure import detection_figure
 from attnpool.jobs.detect.anchors import anchors
 from attnpool.jobs.detect.evaluate import evaluate
 from attnpool.jobs.detect.predict import predict
@@ -201,6 +203,54 @@ def test_mistakes_are_one_line(
     assert "has to be a checkpoint" in say(capsys, "detect", "evaluate", str(tmp_path))
     assert "new or an empty folder" in say(capsys, "data", "scenes", whole.output)
     assert not (tmp_path / "x").exists()
+
+
+def test_what_would_fail_is_refused_before_anything_is_replaced(
+    whole: Any, data: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole.output, folder)
+    before = (folder / "model.safetensors").read_bytes()
+    images, file = data["data"].split(":")[1:]
+    content = json.loads(Path(file).read_text())
+    for name, crowd in (("none", []), ("crowds", [{**each, "iscrowd": 1} for each in content["annotations"]])):
+        (tmp_path / f"{name}.json").write_text(json.dumps({**content, "annotations": crowd}))
+    words = ("detect", "train", ARCHITECTURE, "--width", "0.5", "--image-size", "64", "--workers", "0", "--overwrite")
+    start = (*words, "--output", str(folder), "--data")
+    alone = say(capsys, *start, data["data"], "--batch-size", "1")
+    assert "batch_size has to be at least 2 for each process and accumulated batch" in alone
+    for name in ("none", "crowds"):
+        bad = f"coco:{images}:{tmp_path / name}.json"
+        assert "val_data has to have boxes" in say(capsys, *start, data["data"], "--val-data", bad)
+        assert "data has to have" in say(capsys, *start, bad, "--val-data", data["val_data"])
+    assert "scale has to be two numbers" in say(capsys, *start, data["data"], "--scale", "0.5")
+    assert "hflip has to be from 0 to 1" in say(capsys, *start, data["data"], "--no-augment", "--hflip", "7")
+    sizes = tmp_path / "anchors.json"
+    anchors(data["data"], detector="ssdlite", image_size=[96], count=18, output=str(sizes))
+    wrong = say(capsys, *start, data["data"], "--anchors", str(sizes))
+    assert "anchors has to be a file for images of (64, 64), but" in wrong
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_a_class_that_the_test_data_lacks_has_no_boxes_there(whole: Any, data: dict[str, str], tmp_path: Path) -> None:
+    images, file = data["test_data"].split(":")[1:]
+    content = json.loads(Path(file).read_text())
+    content["categories"] = content["categories"][:2]
+    content["annotations"] = [each for each in content["annotations"] if each["category_id"] in (1, 2)]
+    assert [each["id"] for each in content["categories"]] == [1, 2]
+    (tmp_path / "few.json").write_text(json.dumps(content))
+    found = evaluate(
+        whole.output, data=f"coco:{images}:{tmp_path}/few.json", output=str(tmp_path), progress=False, workers=0
+    )
+    assert found.found.class_ap[whole.classes[2]] is None
+
+
+def test_a_box_at_the_top_keeps_its_name_and_dollars_are_text(tmp_path: Path) -> None:
+    figure = detection_figure(torch.zeros(3, 64, 64, dtype=torch.uint8), [((4, 0, 30, 30), "a $\\foo$ 0.9", "a")])
+    figure.savefig(tmp_path / "picture.png")
+    (text,) = figure.axes[0].texts
+    inside = text.get_window_extent()
+    assert inside.y1 <= figure.bbox.height + 2
 
 
 @pytest.mark.parametrize("name", PRESETS["detect", "train"])

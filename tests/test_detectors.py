@@ -11,7 +11,7 @@ from torch import Tensor
 
 import attnpool
 from attnpool import SpecError, create_model, profile
-from attnpool.detection.build import build
+from attnpool.detection import build
 from attnpool.detection.levels import Levels
 from attnpool.detection.spec import DetectionSpec, parse_detector
 from attnpool.models.checkpoint import Description, save
@@ -115,6 +115,22 @@ def test_with_a_published_backbone_they_are_torchvisions(detector: str) -> None:
     assert own == published
 
 
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_labels_count_from_1(detector: str) -> None:
+    model = build(detector, BACKBONES[3], num_classes=2, image_size=96).train()
+    for wrong in (0, 3):
+        bad = [{"boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0]]), "labels": torch.tensor([wrong])}]
+        with pytest.raises(ValueError, match=f"labels have to be from 1 to 2, but one is {wrong}|label"):
+            model([torch.rand(3, 96, 96)], bad)
+
+
+def test_ssds_boxes_are_the_published_ones() -> None:
+    """Liu et al. for COCO at 300 x 300, as torchvision has them: 21, 45, 99, 153, 207, 261 pixels, and 315."""
+    model: Any = build("ssd", "resnet18-skip-1222", num_classes=2, image_size=300, width=0.25)
+    smallest = [pairs[0, 0].item() * 300 for pairs in model.anchor_generator._wh_pairs]
+    assert smallest == pytest.approx([21, 45, 99, 153, 207, 261])
+
+
 def test_levels_of_any_strides() -> None:
     cases = {
         "resnet18-skip-1222": ([8, 16, 32], [128, 256, 512]),
@@ -160,7 +176,10 @@ def test_a_spec_is_its_string_and_its_settings() -> None:
         ("yolo:resnet18-skip-1222", {}, "did you mean 'yolov3'"),
         ("ssd:resnet18-skip-12", {}, "STRIDES|digit"),
         ("ssd:resnet18-skip-1222", {"num_classes": 0}, "num_classes has to be positive, but got 0"),
-        ("ssd:resnet18-skip-1222", {"image_size": (320, 0)}, "image_size has to be two positive numbers"),
+        ("ssd:resnet18-skip-1222", {"image_size": (320, 0)}, "image_size has to be two positive whole numbers"),
+        ("ssd:resnet18-skip-1222", {"image_size": (320.5, 320)}, "image_size has to be two positive whole numbers"),
+        ("faster_rcnn:resnet18-skip-1222", {"image_size": (320, 64)}, "the shortest side, then the longest"),
+        ("yolov3:resnet18-skip-1222", {"anchors": ((float("inf"), 8.0),) * 9}, "anchors has to be pairs"),
         ("ssd:resnet18-skip-1222", {"neck": 64}, "neck has to be left out: ssd has none"),
         ("ssd:resnet18-skip-1222", {"sizes": ((320, 320),)}, "sizes has to be left out"),
         ("retinanet:resnet18-skip-1222", {"anchors": ((8, 8),)}, "anchors has to be left out"),
@@ -197,7 +216,10 @@ def test_a_checkpoint_gives_the_detector_back_and_its_layers_are_profiled(detect
         ours, theirs = (m([image])[0] for m in (model, again))
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
         raw = model.raw()(image.unsqueeze(0))
-    assert all(isinstance(each, Tensor) for each in raw)
+    last = {"ssd": [4, 3], "ssdlite": [4, 3], "retinanet": [4, 3], "yolov3": [8] * 3, "faster_rcnn": [8] * 5 + [8] * 5}
+    sides = [each.shape[-1] for each in raw]
+    assert len(raw) == len(last[detector])
+    assert sides == last[detector] or detector in ("yolov3", "faster_rcnn")  # maps: boxes before classes elsewhere
     found = profile(str(tmp_path), (3, 64, 64), latency=False, training=False)
     assert found.name == str(model.spec)
     assert found.params == sum(p.numel() for p in model.parameters())

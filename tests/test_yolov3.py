@@ -352,7 +352,7 @@ def test_on_backbones(spec: str) -> None:
     assert Path(inspect.getfile(entry.target)).stem == entry.name
     features = create_model(spec, num_classes=1, features_only=True)
     detector = entry(features, 4, (64, 96), mean=(0.4,) * 3, std=(0.2,) * 3, anchors=SHAPES, sizes=((64, 64),))
-    assert (detector.num_classes, detector.size, detector.sizes) == (5, (64, 96), ((64, 64),))
+    assert (detector.num_classes, detector.size, detector.sizes) == (5, (64, 96), ((64, 64), (64, 96)))
     assert (detector.image_mean, detector.image_std) == ([0.4] * 3, [0.2] * 3)
     assert detector.anchors.tolist() == [list(shape) for shape in SHAPES]
     losses = detector([torch.rand(3, 64, 96)] * 2, [boxes((3, 4, 30, 50), labels=[4]), NOTHING])

@@ -11,8 +11,8 @@ from attnpool.detection.yolov3 import YOLOv3
 class RawHeads(nn.Module):
     """The layers of a detector, for counting and for export; boxes are decoded, and the best picked, apart from it.
 
-    YOLOv3 gives its three maps; SSD and RetinaNet moves of the anchors and logits of the classes; Faster R-CNN what its
-    first stage says of each level: whether there is an object, and moves of the anchors.
+    YOLOv3 gives its three maps; SSD and RetinaNet moves of the anchors, then logits of the classes; Faster R-CNN what
+    its first stage says: of each level whether there is an object, then of each level moves of the anchors.
 
     Args:
         detector: Of `attnpool.detection.build`; its parameters are shared.
@@ -33,4 +33,5 @@ class RawHeads(nn.Module):
         if isinstance(self.detector, FasterRCNN):
             objectness, moves = self.detector.rpn.head(maps)
             return (*objectness, *moves)
-        return tuple(self.detector.head(maps).values())
+        said = self.detector.head(maps)
+        return said["bbox_regression"], said["cls_logits"]

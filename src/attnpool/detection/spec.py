@@ -1,5 +1,6 @@
 """Detector strings: `DETECTOR:ARCHITECTURE`, and what they cannot say, as a frozen `DetectionSpec`."""
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -52,7 +53,10 @@ class DetectionSpec:
         require(self.num_classes >= 1, "num_classes", "positive", self.num_classes)
         require(self.network.in_channels == 3, "in_channels", "3 for a detector", self.network.in_channels)
         for size in (self.image_size, *self.sizes):
-            require(_are_positive(size) and max(size) >= 1, "image_size", "two positive numbers of pixels", size)
+            whole = _are_positive(size) and all(isinstance(side, int) for side in size)
+            require(whole, "image_size", "two positive whole numbers of pixels", size)
+            keeps = self.detector not in KEEP_PROPORTIONS or size[0] <= size[1]
+            require(keeps, "image_size", f"the shortest side, then the longest, for {self.detector}", size)
         for anchor in self.anchors:
             require(_are_positive(anchor), "anchors", "pairs of a positive width and height", anchor)
         for option, value in (("anchors", self.anchors), ("sizes", self.sizes), ("neck", self.neck)):
@@ -70,6 +74,8 @@ class DetectionSpec:
         return {**self.network.settings, **{name: value for name, (value, default) in own.items() if value != default}}
 
 
+KEEP_PROPORTIONS = ("faster_rcnn", "retinanet")
+"""Detectors whose images keep their proportions when they are resized."""
 OF_STRING = ("detector", "network")
 OF_DETECTOR = tuple(f.name for f in fields(DetectionSpec) if f.name not in OF_STRING)
 
@@ -93,9 +99,9 @@ def parse_detector(text: str, **settings: Any) -> DetectionSpec:
 
 def resized(spec: DetectionSpec, side: int) -> DetectionSpec:
     """The spec at another size: `side` pixels each way, or for detectors that keep proportions the shortest side."""
-    keeps = spec.detector in ("faster_rcnn", "retinanet")
+    keeps = spec.detector in KEEP_PROPORTIONS
     return replace(spec, image_size=(side, round(side * 5 / 3) if keeps else side))
 
 
 def _are_positive(pair: Any) -> bool:
-    return len(pair) == 2 and all(isinstance(value, int | float) and value > 0 for value in pair)
+    return len(pair) == 2 and all(isinstance(value, int | float) and 0 < value < math.inf for value in pair)

@@ -58,7 +58,7 @@ class Keeper(pl.Callback):
             training = {**self.description.training, "epoch": epoch}
             description = replace(self.description, metrics=metrics, training=training)
             save(pl_module.result, description, self.output / "last")
-            if all(metrics[self.best] > earlier[self.best] for earlier in self.history):
+            if all(self._beats(metrics[self.best], earlier[self.best]) for earlier in self.history):
                 save(pl_module.result, description, self.output)
         self.history.append(row)
         self._started = time.perf_counter()
@@ -74,9 +74,9 @@ class Keeper(pl.Callback):
 
     @property
     def best_epoch(self) -> int:
-        """Epoch of the best value, from 1: the first of equals."""
+        """Epoch of the best value, from 1: the first of equals, or the last if all are 0."""
         values = [row[self.best] for row in self.history]
-        return 1 + values.index(max(values))
+        return 1 + values.index(max(values)) if any(values) else len(values)
 
     @property
     def seconds(self) -> float:
@@ -91,6 +91,11 @@ class Keeper(pl.Callback):
         except CheckpointError:
             return "no epoch was finished"
         return f"the checkpoint of epoch {epoch} is in {last}"
+
+    @staticmethod
+    def _beats(value: float, earlier: float) -> bool:
+        """Where nothing is right yet, the epoch that has learned longer is the better one."""
+        return value > earlier or value == earlier == 0
 
     def _elapsed(self) -> float:
         return time.perf_counter() - self._started

@@ -178,7 +178,7 @@ def makers(architecture: str) -> tuple[Callable[..., Any], Callable[..., nn.Modu
     """What parses and what builds a string: that of a detector has a colon, and brings its own room of the house."""
     if ":" not in architecture:
         return parse, build
-    detection = import_module("attnpool.detection.build")
+    detection = import_module("attnpool.detection.builder")
     return detection.parse_detector, detection.build_detector
 
 

@@ -86,11 +86,16 @@ def make_box_loaders(
             )
 
     kept: Sequence[int] = range(len(train.images))
+    held: Sequence[int] = range(len(val.images)) if val else ()
     if val is None:
-        kept, held = stratified_split([0] * len(kept), [train.name], val_fraction, seed)
-        validation = _evaluated(train, held, share)
-    else:
-        validation = _evaluated(val, range(len(val.images)), share)
+        full = [int(_has_boxes(train, index)) for index in kept]
+        if sum(full) < 2:
+            raise DataError(f"data has to have 2 images with boxes to hold one out, but {train.name} has {sum(full)}")
+        kept, held = _held_out(full, val_fraction, seed)
+    for name, source, part in (("data", train, kept), ("val_data", val or train, held)):
+        if not any(_has_boxes(source, index) for index in part):
+            raise DataError(f"{name} has to have boxes that are no crowds, but {len(part)} of {source.name} have none")
+    validation = _evaluated(val or train, held, share)
     varied = BoxAugmentation() if augment is True else augment or None
     training = Transformed(train.images, kept, Training(varied), seed if varied else None)
     order = Order(len(kept), batch_size, seed, share.process, share.processes, share.processes * share.accumulate)
@@ -108,6 +113,20 @@ def make_box_loaders(
 
     testing = batches(_evaluated(test, range(len(test.images)), share)) if test else None
     return BoxLoaders(batches(training), batches(validation), testing)
+
+
+def _has_boxes(source: BoxSource, index: int) -> bool:
+    return not bool(source.images.annotations(index).crowd.all())  # which holds for none
+
+
+def _held_out(full: list[int], val_fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Positions kept and held out: the same part of the images with boxes (1) and of those without, if these are 2."""
+    if full.count(0) != 1:
+        names = ["without boxes", "with boxes"] if 0 in full else ["with boxes"]
+        return stratified_split(full if 0 in full else [0] * len(full), names, val_fraction, seed)
+    alone = full.index(0)
+    kept, held = ([i + (i >= alone) for i in part] for part in _held_out([1] * (len(full) - 1), val_fraction, seed))
+    return [*kept, alone], held
 
 
 def _evaluated(

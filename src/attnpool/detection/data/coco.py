@@ -1,7 +1,6 @@
 """COCO's format: a folder of images, and one JSON file with the boxes of all of them."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from attnpool.detection.data.files import ImageFile, Mark, MarkedFiles
 from attnpool.detection.data.source import BoxSource
 from attnpool.registry import BOX_SOURCES
 
+LARGEST = 2**63
 Entries = Mapping[int, Mapping[str, Any]]
 
 
@@ -60,7 +60,7 @@ def _entries(file: Path, content: Mapping[str, Any], key: str) -> Entries:
     numbered: dict[int, Mapping[str, Any]] = {}
     for position, entry in enumerate(entries):
         number = entry.get("id")
-        if type(number) is not int:
+        if type(number) is not int or abs(number) >= LARGEST:
             raise DataError(f"id of {key} has to be an integer, but that of entry {position} in {file} is {number!r}")
         if number in numbered:
             raise DataError(f"id of {key} has to be different for each, but {number} is twice in {file}")
@@ -79,7 +79,7 @@ def _image(file: Path, folder: Path, number: int, entry: Mapping[str, Any]) -> I
     name, width, height = (entry.get(key) for key in ("file_name", "width", "height"))
     if not isinstance(name, str):
         raise DataError(f"file_name has to be a text, but that of image {number} in {file} is {name!r}")
-    if type(width) is not int or type(height) is not int or min(width, height) < 1:
+    if type(width) is not int or type(height) is not int or not 1 <= min(width, height) <= max(width, height) < 2**31:
         raise DataError(
             f"width and height have to be positive integers, but those of image {number} in {file} are {width!r} and "
             f"{height!r}"
@@ -107,8 +107,10 @@ def _mark(
         )
     x, y, width, height = bbox
     box = (x, y, x + width, y + height)
+    if entry.get("iscrowd", 0) not in (0, 1):  # which true and false are
+        raise DataError(f"iscrowd has to be 0 or 1, but that of annotation {number} in {file} is {entry['iscrowd']!r}")
     return Mark(places[entry["image_id"]], box, labels[entry["category_id"]], bool(entry.get("iscrowd")), area)
 
 
 def _finite(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) < LARGEST  # which NaN and infinity are not

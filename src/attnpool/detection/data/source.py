@@ -74,13 +74,14 @@ class BoxSource:
     dropped: Mapping[str, int] = field(default_factory=dict)
 
 
-def open_boxes(text: str, *, classes: Sequence[str] = ()) -> BoxSource:
+def open_boxes(text: str, *, classes: Sequence[str] = (), all_there: bool = True) -> BoxSource:
     """Open the source that `text` names: `NAME:ARGUMENT`, with more arguments after further colons.
 
     Args:
         text: The name and the arguments; no path may hold a colon.
         classes: Which classes to keep, in the order of their new labels; by default all, as they are. The boxes of the
             others are left out, and images that have no other boxes stay.
+        all_there: Whether the source has to have each of these classes; else one of them is enough.
 
     Raises:
         DataError: An unknown name or class, an argument missing or too many, or data that cannot be used.
@@ -99,12 +100,13 @@ def open_boxes(text: str, *, classes: Sequence[str] = ()) -> BoxSource:
             f"but got {text!r}"
         )
     source: BoxSource = BOX_SOURCES[name](*arguments)
-    return _picked(source, tuple(classes)) if classes else source
+    return _picked(source, tuple(classes), all_there) if classes else source
 
 
-def _picked(source: BoxSource, classes: tuple[str, ...]) -> BoxSource:
+def _picked(source: BoxSource, classes: tuple[str, ...], all_there: bool) -> BoxSource:
+    needs_all = all_there or not {*classes} & {*source.classes}
     for name, count in Counter(classes).items():
-        if name not in source.classes:
+        if name not in source.classes and needs_all:
             raise DataError(
                 f"classes has to name classes of {source.name}, but got {name!r}{did_you_mean(name, source.classes)}"
             )

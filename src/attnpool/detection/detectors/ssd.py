@@ -1,6 +1,7 @@
 """SSD and SSDlite, by torchvision, on our backbones."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,13 @@ from attnpool.models.features import StageFeatures
 from attnpool.registry import DETECTORS
 
 LEVELS = 6
-PUBLISHED = {"ssd": ([[2], [2, 3], [2, 3], [2, 3], [2], [2]], 0.15, 0.9), "ssdlite": ([[2, 3]] * LEVELS, 0.2, 0.95)}
-"""Proportions of the boxes of each level, and the smallest and largest size, in parts of the image."""
+SSD_BOXES = {
+    "aspect_ratios": [[2], [2, 3], [2, 3], [2, 3], [2], [2]],
+    "scales": [0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05],  # of Liu et al. for COCO
+}
+SSDLITE_BOXES = {"aspect_ratios": [[2, 3]] * LEVELS, "min_ratio": 0.2, "max_ratio": 0.95}
+"""The published boxes: proportions on each level, and sizes in parts of the image."""
+SSDLITE_PICKS = {"score_thresh": 0.001, "nms_thresh": 0.55, "detections_per_img": 300, "topk_candidates": 300}
 
 
 class FittedBoxes(DefaultBoxGenerator):
@@ -69,7 +75,7 @@ def ssd(
             (): the published proportions and sizes.
     """
     levels = Levels(features, LEVELS, finest=8)
-    boxes = _boxes("ssd", anchors, image_size)
+    boxes = _boxes(SSD_BOXES, anchors, image_size)
     head = SSDHead(levels.channels, boxes.num_anchors_per_location(), num_classes + 1)
     return _ssd(levels, boxes, head, image_size, num_classes, mean, std)
 
@@ -86,6 +92,8 @@ def ssdlite(
 ) -> SSD:
     """SSDlite: SSD with separable convolutions in its heads, on six maps from 16 times smaller than the image.
 
+    The maps that a backbone lacks are made as SSD's are, by whole convolutions: see `Levels`.
+
     Args:
         features: The maps of the backbone.
         num_classes: Kinds of objects, without background.
@@ -95,18 +103,17 @@ def ssdlite(
             (): the published proportions and sizes.
     """
     levels = Levels(features, LEVELS, finest=16)
-    boxes = _boxes("ssdlite", anchors, image_size)
+    boxes = _boxes(SSDLITE_BOXES, anchors, image_size)
     norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
     head = SSDLiteHead(levels.channels, boxes.num_anchors_per_location(), num_classes + 1, norm)
-    return _ssd(levels, boxes, head, image_size, num_classes, mean, std)
+    return _ssd(levels, boxes, head, image_size, num_classes, mean, std, **SSDLITE_PICKS)
 
 
-def _boxes(name: str, anchors: tuple[tuple[float, float], ...], image_size: tuple[int, int]) -> DefaultBoxGenerator:
-    if anchors:
-        height, width = image_size
-        return FittedBoxes([(w / width, h / height) for w, h in anchors])
-    proportions, smallest, largest = PUBLISHED[name]
-    return DefaultBoxGenerator(proportions, min_ratio=smallest, max_ratio=largest)
+def _boxes(
+    published: dict[str, Any], anchors: tuple[tuple[float, float], ...], image_size: tuple[int, int]
+) -> DefaultBoxGenerator:
+    height, width = image_size
+    return FittedBoxes([(w / width, h / height) for w, h in anchors]) if anchors else DefaultBoxGenerator(**published)
 
 
 def _ssd(
@@ -117,6 +124,7 @@ def _ssd(
     num_classes: int,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    **picks: float,
 ) -> SSD:
     height, width = image_size
     return SSD(
@@ -127,4 +135,5 @@ def _ssd(
         image_mean=list(mean),
         image_std=list(std),
         head=head,
+        **picks,
     )

@@ -25,10 +25,11 @@ def yolov3(
         image_size: (height, width) that images are resized to, in pixels.
         mean, std: Of the pixels in units of 0..1, one number a channel.
         anchors: Nine (width, height) in pixels of `image_size`, sorted by area; default: the paper's for COCO.
-        sizes: Training on several scales: the (height, width) that each step draws from; default: `image_size` alone.
+        sizes: Training on several scales: further (height, width), one of which or `image_size` each step draws.
 
     Raises:
         ValueError: As `YOLOv3`.
     """
     levels = Levels(features, LEVELS)
-    return YOLOv3(levels, num_classes + 1, image_size, anchors=anchors, image_mean=mean, image_std=std, sizes=sizes)
+    several = (*sizes, image_size) if sizes else ()
+    return YOLOv3(levels, num_classes + 1, image_size, anchors=anchors, image_mean=mean, image_std=std, sizes=several)

@@ -1,5 +1,6 @@
 """A detector as Lightning trains and tests it: the sum of its losses, and average precision."""
 
+import copy
 from typing import Any
 
 import torch
@@ -66,6 +67,27 @@ class Detector(Learner):
         found: Any = self.measured.compute()
         self.measured.reset()
         return found
+
+
+@torch.no_grad()
+def check_batch(model: nn.Module, images: int) -> None:
+    """Refuse one image a batch where batch norms would have one value to take the statistics of.
+
+    Raises:
+        ValueError: if the detector cannot be trained on so small a batch.
+    """
+    if images > 1:
+        return
+    spec: Any = model.spec
+    target = {"boxes": torch.tensor([[0.0, 0.0, 8.0, 8.0]]), "labels": torch.tensor([1])}
+    try:
+        with torch.random.fork_rng(devices=()):
+            copy.deepcopy(model).train()([torch.zeros(3, *spec.image_size)], [target])
+    except ValueError as error:
+        raise ValueError(
+            f"batch_size has to be at least 2 for each process and accumulated batch: the coarsest map of {spec} has "
+            f"one position, and batch norms no statistics ({error})"
+        ) from error
 
 
 def run_detector_test(

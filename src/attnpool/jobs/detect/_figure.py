@@ -30,7 +30,8 @@ def detection_figure(image: Tensor, boxes: Sequence[tuple[Box, str, str]]) -> Fi
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=2))
         if text:
             label = {"facecolor": colour, "edgecolor": "none", "pad": 1.5, "alpha": 0.85}
-            axes.text(left, max(top, 0), text, color="white", fontsize=8, va="bottom", bbox=label, clip_on=True)
+            place = "top" if top * side < 0.2 else "bottom"  # in inches: inside the box where there is no room above it
+            axes.text(left, top, text, color="white", fontsize=8, va=place, bbox=label, clip_on=True, parse_math=False)
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     return figure

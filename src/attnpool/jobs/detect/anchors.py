@@ -1,6 +1,5 @@
 """`attnpool detect anchors`: box shapes for a detector, fitted to the boxes of a data set."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,8 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from attnpool.detection.data.source import open_boxes
-from attnpool.jobs._write import write_whole
-from attnpool.jobs.detect._data import COUNTS, classes_of, fitted
+from attnpool.jobs.detect._data import COUNTS, check_count, classes_of, fitted, write_anchors
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,12 @@ def anchors(
         raise FileExistsError(f"output has to be a new file, but {file} exists; or say --overwrite")
     if len(image_size) not in (1, 2) or min(image_size) < 1:
         raise ValueError(f"image_size has to be one positive number or two, but got {image_size}")
+    if file.is_dir() or not file.absolute().parent.is_dir():
+        raise ValueError(f"output has to be a file in a folder that exists, but got {output!r}")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed has to be at least 0 and below 2^63, but got {seed}")
+    number = check_count(detector, COUNTS[detector] if count is None else count)
     size = (image_size[0], image_size[-1])
-    found = fitted(open_boxes(data, classes=classes_of(classes)), size, count or COUNTS[detector], seed)
-    values = {"anchors": found.shapes, "image_size": size, "mean_iou": found.mean_iou, "data": data}
-    write_whole(file, json.dumps(values, indent=2) + "\n")
+    found = fitted(open_boxes(data, classes=classes_of(classes)), size, number, seed)
+    write_anchors(file, found.shapes, size, mean_iou=found.mean_iou, data=data)
     return FittedAnchors(str(file), found.shapes, found.mean_iou)

@@ -77,7 +77,7 @@ def evaluate(
     where = data or about.training.get("test_data")
     if where is None:
         raise ValueError(f"data has to be given: {checkpoint} had no test data")
-    source = open_boxes(where, classes=about.classes)
+    source = open_boxes(where, classes=about.classes, all_there=False)
     batches = evaluation_batches(source, batch_size, workers)
     folder = make_folder(output or Path(checkpoint) / "evaluation")
     found = run_detector_test(model, about.classes, batches, accelerator, progress)

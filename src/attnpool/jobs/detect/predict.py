@@ -85,7 +85,11 @@ def predict(
         raise ValueError(f"threshold has to be from 0 to 1, but got {threshold}")
     model = load_detector(checkpoint)
     classes = model.description.classes
+    for path in images:
+        read_image(path)  # before anything is written
     folder = make_folder(output or Path(checkpoint) / "predictions")
+    for earlier in folder.glob("[0-9][0-9][0-9][0-9]-*.png"):
+        earlier.unlink()
     found: dict[str, list[Found]] = {}
     terminal = rich.console.Console(stderr=True)
     for number, path in enumerate(track(images, "finding objects", console=terminal, disable=not progress)):

@@ -66,9 +66,18 @@ def build_detector(spec: DetectionSpec, *, pretrained: bool | str = False) -> nn
     entry = DETECTORS[spec.detector]
     options = {name: value for name in ("anchors", "sizes", "neck") if (value := getattr(spec, name))}
     model: nn.Module = entry(features, spec.num_classes, spec.image_size, mean=MEAN, std=STD, **options)
+    model.register_forward_pre_hook(partial(_check_labels, spec.num_classes))
     model.spec = spec  # type: ignore[assignment]
     model.raw = partial(RawHeads, model)  # type: ignore[assignment]
     return model
+
+
+def _check_labels(num_classes: int, _detector: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Refuse labels that are none: 0 is the background, and torchvision's detectors would learn it without a word."""
+    for target in (inputs[1] or ()) if len(inputs) > 1 else ():
+        wrong = [label for label in target["labels"].tolist() if not 1 <= label <= num_classes]
+        if wrong:
+            raise ValueError(f"labels have to be from 1 to {num_classes}, but one is {wrong[0]}")
 
 
 def _trim_(features: StageFeatures) -> None:
