@@ -118,6 +118,7 @@ def profile(
         is_string = isinstance(model, str) and not is_checkpoint(model)
         model = open_network(model, **({"in_channels": channels} if is_string else {}))
     spec = getattr(model, "spec", None)
+    spec = spec if hasattr(spec, "settings") else None  # a user's network may have something else of this name
     if isinstance(spec, ModelSpec) and spec.in_channels != channels:
         raise ValueError(f"input has to have the {spec.in_channels} channels of the network, but got {channels}")
     light, place = on_meta(model), device_and_dtype(model)

@@ -134,7 +134,7 @@ def compare(
             driver.results = Rows(folder / RESULTS, "trial")  # as the file has them, wherever it was interrupted
             done = sum(row["status"] == FINISHED for row in driver.rows())
             text = f"stopped; {done} of {len(expanded)} trials are finished, in {folder / RESULTS}"
-            ended = isinstance(stop, SystemExit) or (isinstance(stop, Stopped) and stop.signum == signal.SIGTERM)
+            ended = isinstance(stop, SystemExit) or driver.signals.received == signal.SIGTERM  # Ray may raise its own
             signum = signal.SIGTERM if ended else signal.SIGINT
             raise Stopped(f"{text}; the same command goes on", signum) from None
         rows = driver.rows()
@@ -169,6 +169,7 @@ class Driver:
 
     def __init__(self, folder: Path, plan: Plan, running: Mapping[str, Any], resources: Resources) -> None:
         self.folder, self.plan, self.running, self.resources = folder, plan, running, resources
+        self.signals = Signals()
         self.results, self.costs = Rows(folder / RESULTS, "trial"), Rows(folder / COSTS, "network")
         known = [*self.results.known.values()]
         self.names = labels([*(row["settings"] for row in known), *(trial.settings for trial in plan.trials)])
@@ -186,11 +187,13 @@ class Driver:
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         terminal = rich.console.Console(stderr=True)
-        signals = Signals()
-        with ray_running(address, signals) as ray, Progress(*columns, console=terminal, disable=not progress) as bar:
+        with (
+            ray_running(address, self.signals) as ray,
+            Progress(*columns, console=terminal, disable=not progress) as bar,
+        ):
             gpus = self._gpus(ray)
             count = slots(ray, self.resources.cpus, gpus)
-            run = partial(run_all, ray, retries=self.resources.retries, signals=signals)
+            run = partial(run_all, ray, retries=self.resources.retries, signals=self.signals)
             self._measure(ray, run, todo.values(), bar)
             self._train(ray, run, todo, count, gpus, bar)
         self._sort()
