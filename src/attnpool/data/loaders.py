@@ -101,12 +101,7 @@ def make_loaders(
     """
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction has to be above 0 and below 1, but got {val_fraction}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size has to be a positive integer, but got {batch_size}")
-    if workers is None:
-        workers = 0 if isinstance(source.train, ArrayImages) else min(4, os.cpu_count() or 1)
-    if workers < 0:
-        raise ValueError(f"workers has to be 0 or a positive integer, but got {workers}")
+    workers = checked_workers(batch_size, workers, in_memory=isinstance(source.train, ArrayImages))
 
     plain, random = preprocessing.transform(), preprocessing.transform(augment)
     train, val, test = source.train, source.val, source.test
@@ -133,6 +128,21 @@ def make_loaders(
         )
 
     return Loaders(batches(training), batches(validation), batches(testing))
+
+
+def checked_workers(batch_size: int, workers: int | None, in_memory: bool = False) -> int:
+    """How many processes read images: as asked for, or by default none for images in memory, else up to 4.
+
+    Raises:
+        ValueError: for fewer than none, or a batch of none.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size has to be a positive integer, but got {batch_size}")
+    if workers is None:
+        workers = 0 if in_memory else min(4, os.cpu_count() or 1)
+    if workers < 0:
+        raise ValueError(f"workers has to be 0 or a positive integer, but got {workers}")
+    return workers
 
 
 def _stream_loaders(

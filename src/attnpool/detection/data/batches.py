@@ -1,6 +1,5 @@
 """From sources with boxes to batches for training, validation and test."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from attnpool.data.loaders import ALL, Share, shared
+from attnpool.data.loaders import ALL, Share, checked_workers, shared
 from attnpool.data.order import Order
 from attnpool.data.source import DataError
 from attnpool.data.split import stratified_split
@@ -77,7 +76,7 @@ def make_box_loaders(
     """
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction has to be above 0 and below 1, but got {val_fraction}")
-    workers = _checked(batch_size, workers)
+    workers = checked_workers(batch_size, workers)
     for source in (val, test):
         if source and source.classes != train.classes:
             raise DataError(
@@ -151,17 +150,6 @@ def evaluation_batches(source: BoxSource, batch_size: int = 16, workers: int | N
     Raises:
         ValueError: An argument out of its range.
     """
-    workers = _checked(batch_size, workers)
+    workers = checked_workers(batch_size, workers)
     images = _evaluated(source, range(len(source.images)), ALL)
     return DataLoader(images, batch_size, num_workers=workers, collate_fn=_listed)
-
-
-def _checked(batch_size: int, workers: int | None) -> int:
-    """The number of workers."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size has to be a positive integer, but got {batch_size}")
-    if workers is None:
-        workers = min(4, os.cpu_count() or 1)
-    if workers < 0:
-        raise ValueError(f"workers has to be 0 or a positive integer, but got {workers}")
-    return workers
