@@ -213,7 +213,9 @@ def _one_line(error: Exception) -> str:
     text = re.sub(r"""Parser key "([\w.]+)":""", r"\1:", str(error))
     for verb in _verbs() if isinstance(error, ArgumentError) else ():
         names = "|".join(["config", *inspect.signature(_function(verb)).parameters])
-        text = re.sub(rf"\b{'.'.join(verb)}\.(?=(?:{names})\b)", "", text)  # jsonargparse writes train.output
+        text = re.sub(
+            rf"\b{re.escape('.'.join(verb))}\.(?=(?:{names})\b)", "", text
+        )  # jsonargparse writes train.output
     text = re.sub(r"Expected an? (?:<class '([\w.]+)'>|typing\.)", lambda match: f"expected {match[1] or ''}", text)
     union = re.search(r"(.*?)Does not validate.*?Subtypes: \[(.*)\]\s+Errors.*Given value: (.*)", text, re.DOTALL)
     if union:

@@ -5,12 +5,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import attnpool.detection.detectors  # noqa: F401  (fills the registry)
+from attnpool.detection.anchors import Shapes
 from attnpool.poolspec import require
 from attnpool.registry import DETECTORS, did_you_mean
 from attnpool.spec import ModelSpec, SpecError, parse
 
 GRAMMAR = "DETECTOR:[prepool-POOL-STRIDE-]BACKBONE-POOL-STRIDES"
-Pairs = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class DetectionSpec:
     num_classes: int = 1
     image_size: tuple[int, int] = (320, 320)
     sizes: tuple[tuple[int, int], ...] = ()
-    anchors: Pairs = ()
+    anchors: Shapes = ()
     neck: int | None = None
 
     def __post_init__(self) -> None:

@@ -3,13 +3,14 @@
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 
+from attnpool.jobs._cluster import Processes, together
 from attnpool.jobs._state import STATE
 from attnpool.jobs._write import write_whole
 from attnpool.models.checkpoint import DESCRIPTION, WEIGHTS
@@ -109,6 +110,25 @@ def earlier(folder: Path, arguments: dict[str, Any]) -> dict[str, Any] | None:
         check_same_run(folder, arguments)
         return finished(folder)
     return None
+
+
+@contextmanager
+def at_work(folder: Path, arguments: dict[str, Any], me: Processes) -> Iterator[tuple[bool, dict[str, Any] | None]]:
+    """A block in which the processes of a run train together; the one that writes holds the folder, and begins the run.
+
+    Gives whether the run goes on from a state, and the results if another process was at it, and finished it, while this
+    one got ready. What an earlier run left is replaced only if it may be.
+
+    Raises:
+        ValueError: if another run is writing there, or as `earlier`.
+        FileExistsError: as `earlier`.
+    """
+    with locked(folder) if me.writes else nullcontext(), together(me):
+        done = earlier(folder, arguments) if me.writes else None
+        goes_on = arguments["resume"] and (folder / STATE).exists()
+        if me.writes and not done and not goes_on:
+            begin(folder, arguments, arguments["overwrite"] or arguments["resume"])
+        yield goes_on, done
 
 
 def check_same_run(folder: Path, arguments: dict[str, Any]) -> None:

@@ -54,13 +54,13 @@ class Keeper(pl.Callback):
         self._refuse("the validation loss", math.isfinite(metrics.get("val_loss", 0.0)), trainer)
         epoch = trainer.current_epoch + 1
         row = {"epoch": epoch, "step": trainer.global_step - 1, "seconds": self._elapsed(), **metrics}
+        self.history.append(row)
         if trainer.is_global_zero:
             training = {**self.description.training, "epoch": epoch}
             description = replace(self.description, metrics=metrics, training=training)
             save(pl_module.result, description, self.output / "last")
-            if all(self._beats(metrics[self.best], earlier[self.best]) for earlier in self.history):
+            if self.best_epoch == epoch:
                 save(pl_module.result, description, self.output)
-        self.history.append(row)
         self._started = time.perf_counter()
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ class Keeper(pl.Callback):
 
     @property
     def best_epoch(self) -> int:
-        """Epoch of the best value, from 1: the first of equals, or the last if all are 0."""
+        """Epoch of the best value, from 1: the first of equals; if all are 0, the last, which has learned longest."""
         values = [row[self.best] for row in self.history]
         return 1 + values.index(max(values)) if any(values) else len(values)
 
@@ -91,11 +91,6 @@ class Keeper(pl.Callback):
         except CheckpointError:
             return "no epoch was finished"
         return f"the checkpoint of epoch {epoch} is in {last}"
-
-    @staticmethod
-    def _beats(value: float, earlier: float) -> bool:
-        """Where nothing is right yet, the epoch that has learned longer is the better one."""
-        return value > earlier or value == earlier == 0
 
     def _elapsed(self) -> float:
         return time.perf_counter() - self._started

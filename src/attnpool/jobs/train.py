@@ -1,6 +1,5 @@
 """`attnpool train`: from an architecture string to a trained, measured checkpoint."""
 
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,14 +9,13 @@ from attnpool.data.loaders import Batches, Share
 from attnpool.data.preprocessing import Interpolation
 from attnpool.jobs._annealing import Annealing
 from attnpool.jobs._classifier import Classifier
-from attnpool.jobs._cluster import Processes, processes, together
+from attnpool.jobs._cluster import Processes, processes
 from attnpool.jobs._fitting import Precision, fit_, make_fitter
-from attnpool.jobs._folder import begin, earlier, finish, locked
+from attnpool.jobs._folder import at_work, earlier, finish
 from attnpool.jobs._keeper import Keeper
 from attnpool.jobs._learner import OptimizerName, ScheduleName
 from attnpool.jobs._setup import check_settings, set_up
 from attnpool.jobs._source import OnBadImage, open_data, write_skipped
-from attnpool.jobs._state import STATE
 from attnpool.jobs._survival import Survival
 from attnpool.jobs._trained import TrainResult
 from attnpool.jobs._trainer import check_size, run_test, seeded
@@ -175,11 +173,10 @@ def train(
         )
         if compile:
             model.compile()
-        with locked(folder) if me.writes else nullcontext(), together(me):
-            if me.writes and (done := earlier(folder, arguments)):
-                return TrainResult.from_json(done)  # another process was at it while this one got ready
-            if me.writes and not (resume and (folder / STATE).exists()):
-                begin(folder, arguments, overwrite or resume)
+        with at_work(folder, arguments, me) as (goes_on, done):
+            if done:
+                return TrainResult.from_json(done)
+            if me.writes and not goes_on:
                 write_skipped(folder, broken)
             fit_(Classifier(model, ready.spec.num_classes, ready.recipe, seed), trainer, keeper, ready.loaders, resume)
             trainer.strategy.barrier()

@@ -30,7 +30,7 @@ def open_network(source: str | ModelSpec | nn.Module, **settings: Any) -> nn.Mod
         return _layers(load(source))
     if isinstance(source, str) and ":" in source:
         parse_detector, build_detector = makers(source)
-        return _layers(build_detector(parse_detector(source, **_of_detector(settings))))
+        return _layers(build_detector(parse_detector(source, **settings)))
     try:
         return create_model(source, **settings)
     except SpecError as error:
@@ -42,11 +42,6 @@ def open_network(source: str | ModelSpec | nn.Module, **settings: Any) -> nn.Mod
 def _layers(network: Any) -> nn.Module:
     layers: nn.Module = network.raw() if hasattr(network, "raw") else network
     return layers
-
-
-def _of_detector(settings: dict[str, Any]) -> dict[str, Any]:
-    """Images of detectors have three channels."""
-    return {name: value for name, value in settings.items() if (name, value) != ("in_channels", 3)}
 
 
 def is_checkpoint(source: str) -> bool:

@@ -1,6 +1,5 @@
 """`attnpool detect train`: from a detector string to a trained, measured checkpoint."""
 
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,13 +12,12 @@ from attnpool.detection.data.source import BoxSource
 from attnpool.detection.data.transforms import BoxAugmentation
 from attnpool.detection.spec import DetectionSpec, parse_detector, resized
 from attnpool.jobs._annealing import Annealing
-from attnpool.jobs._cluster import Processes, processes, together
+from attnpool.jobs._cluster import Processes, processes
 from attnpool.jobs._fitting import Precision, fit_, make_fitter
-from attnpool.jobs._folder import begin, earlier, finish, locked
+from attnpool.jobs._folder import at_work, earlier, finish
 from attnpool.jobs._keeper import Keeper
 from attnpool.jobs._learner import OptimizerName, ScheduleName
 from attnpool.jobs._setup import check_numbers, make_recipe
-from attnpool.jobs._state import STATE
 from attnpool.jobs._survival import Survival
 from attnpool.jobs._trainer import seeded
 from attnpool.jobs.detect._data import (
@@ -177,14 +175,12 @@ def train(
             accumulate=accumulate,
             sync_batchnorm=sync_batchnorm,
         )
-        with locked(folder) if me.writes else nullcontext(), together(me):
-            if me.writes and (done := earlier(folder, arguments)):
-                return DetectionResult.from_json(done)  # another process was at it while this one got ready
-            goes_on = resume and (folder / STATE).exists()
+        with at_work(folder, arguments, me) as (goes_on, done):
+            if done:
+                return DetectionResult.from_json(done)
             if goes_on:
                 check_same_anchors(folder, spec.anchors)
             elif me.writes:
-                begin(folder, arguments, overwrite or resume)
                 write_anchors(folder / ANCHORS, spec.anchors, spec.image_size)
             fit_(detector, trainer, keeper, loaders, resume)
             trainer.strategy.barrier()
