@@ -116,8 +116,8 @@ def earlier(folder: Path, arguments: dict[str, Any]) -> dict[str, Any] | None:
 def at_work(folder: Path, arguments: dict[str, Any], me: Processes) -> Iterator[tuple[bool, dict[str, Any] | None]]:
     """A block in which the processes of a run train together; the one that writes holds the folder, and begins the run.
 
-    Gives whether the run goes on from a state, and the results if another process was at it, and finished it, while this
-    one got ready. What an earlier run left is replaced only if it may be.
+    Gives whether the run goes on from a state, and the results if another process was at it, and finished it, while
+    this one got ready. What an earlier run left is replaced only if it may be.
 
     Raises:
         ValueError: if another run is writing there, or as `earlier`.
