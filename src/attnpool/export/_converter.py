@@ -1,0 +1,50 @@
+"""Runs alone, as `python -m attnpool.export._converter FOLDER`: network.pt2 there becomes made.tflite."""
+
+import sys
+from pathlib import Path
+
+import litert_torch
+import numpy as np
+import torch
+from ai_edge_quantizer import algorithm_manager, qtyping, quantizer, recipe, recipe_manager
+from ai_edge_quantizer.calibrator import Calibrator
+from ai_edge_quantizer.utils import qsv_utils
+
+from attnpool.export._flatbuffer import largest_softmax, with_metadata
+
+SIGNATURE, IMAGE = "serving_default", "args_0"
+POSITIONS = 511
+"""Most positions of a soft-max in int8: where more share the attention evenly, the kernel of TensorFlow Lite Micro
+aborts (the logarithm of their sum is beyond what it shifts by)."""
+
+
+def main(folder: Path) -> None:
+    """Convert, quantise if there are images, and put what is said about the network into the file."""
+    exported = torch.export.load(folder / "network.pt2")
+    made = litert_torch.convert(exported.module(), tuple(exported.example_inputs[0]))
+    made.export(str(folder / "float.tflite"))
+    content = (folder / "float.tflite").read_bytes()
+    if (folder / "images.npy").exists():
+        content = quantised(content, np.load(folder / "images.npy", allow_pickle=False))
+    (folder / "made.tflite").write_bytes(with_metadata(content, (folder / "about.json").read_bytes()))
+
+
+def quantised(content: bytes, images: np.ndarray) -> bytes:
+    """Weights, by channels, and activations in int8; the range of a tensor is all that any image shows.
+
+    The converter's own habit, a moving average of the ranges, cuts off what only a few images reach: logits that are off
+    by more than all others come of it.
+    """
+    steps = recipe_manager.RecipeManager()
+    steps.load_quantization_recipe(recipe.static_wi8_ai8())
+    if largest_softmax(content) > POSITIONS:
+        in_float = algorithm_manager.AlgorithmName.NO_QUANTIZE
+        steps.add_quantization_config(".*", qtyping.TFLOperationName.SOFTMAX, algorithm_key=in_float)
+    calibrator = Calibrator(content, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
+    calibrator.calibrate({SIGNATURE: [{IMAGE: image[None]} for image in images]}, steps)
+    work = quantizer.Quantizer(content, steps.get_quantization_recipe())
+    return bytes(work.quantize(calibrator.get_model_qsvs()).quantized_model)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

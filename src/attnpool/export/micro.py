@@ -1,0 +1,88 @@
+"""TensorFlow Lite Micro: an int8 file in the kernels that run on micro-controllers, and the memory it takes there."""
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from attnpool.export._arrays import Array, dequantized, quantized
+from attnpool.export.litert import need_edge
+from attnpool.export.prepare import ExportError
+
+ROOM = 1 << 28
+"""Bytes of the arena in which a file is measured."""
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Bytes that the runtime allocated, by its recording allocator, on a machine of 64 bits.
+
+    Args:
+        head: For activations, one plan for all.
+        tail: What stays: structures of operators and tensors, and what kernels keep.
+        total: Both.
+    """
+
+    head: int
+    tail: int
+    total: int
+
+
+class Interpreter:
+    """An int8 .tflite file in TensorFlow Lite Micro, bit by bit what a micro-controller computes.
+
+    Args:
+        file: With one input, an image (1, H, W, C), and one output, logits.
+        arena: Bytes for it.
+
+    Raises:
+        ExportError: if it does not fit, or has an operator that the runtime lacks.
+    """
+
+    def __init__(self, file: str | Path, arena: int = ROOM) -> None:
+        need_edge()
+        from tflite_micro import runtime
+
+        try:
+            self._interpreter = runtime.Interpreter.from_file(str(file), arena_size=arena)
+        except RuntimeError as error:
+            raise ExportError(f"{file} has to run in TensorFlow Lite Micro in {arena:,} bytes, but: {error}") from error
+
+    def __call__(self, images: Array) -> Array:
+        """The logits (N, classes) of normalised images (N, C, H, W)."""
+        made, given = [], self._interpreter.get_input_details(0)
+        for image in images.transpose(0, 2, 3, 1):
+            self._interpreter.set_input(quantized(image[None], given), 0)
+            self._interpreter.invoke()
+            made.append(dequantized(self._interpreter.get_output(0), self._interpreter.get_output_details(0)))
+        return np.concatenate(made)
+
+
+def measure_arena(file: Path) -> Arena:
+    """Run a file once and read what the recording allocator says; in a process of its own, where it is printed.
+
+    Raises:
+        ExportError: saying what the runtime lacks.
+    """
+    need_edge()
+    done = subprocess.run([sys.executable, "-c", PROBE, str(file)], capture_output=True, text=True, check=False)
+    found = dict(re.findall(r"Arena allocation (\w+) (\d+) bytes", done.stdout + done.stderr))
+    if done.returncode or found.keys() != {"total", "head", "tail"}:
+        lacks = re.search(r"Didn't find op for builtin opcode '(\w+)'", done.stderr)
+        reason = f"it lacks {lacks[1]}" if lacks else " ".join(done.stderr.split())[-300:]
+        raise ExportError(f"model has to be one that TensorFlow Lite Micro runs, but: {reason}")
+    return Arena(**{name: int(size) for name, size in found.items()})
+
+
+PROBE = f"""
+import sys
+import numpy as np
+from tflite_micro import runtime
+interpreter = runtime.Interpreter.from_file(sys.argv[1], arena_size={ROOM})
+interpreter.set_input(np.zeros(interpreter.get_input_details(0)["shape"], np.int8), 0)
+interpreter.invoke()
+interpreter.print_allocations()
+"""

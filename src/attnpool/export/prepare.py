@@ -1,0 +1,81 @@
+"""The deploy form of a network: what an exported file computes, the same as the network but for rounding."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnpool.export._attention import BlockedAttention
+from attnpool.export._padding import widen_strided_
+from attnpool.layers.dynamic_conv import DynamicConv2d
+from attnpool.models.fuse import fuse_
+from attnpool.models.sites import blank_image
+from attnpool.pools._patches import PatchAttention
+
+
+class ExportError(ValueError):
+    """A network that cannot be exported, or a file that does not do what the network does."""
+
+
+def prepare(model: nn.Module, input_size: tuple[int, int], query_blocks: int = 1) -> nn.Module:
+    """A copy of a network as it is deployed, for images of one size, on the CPU in float32.
+
+    Batch norms are folded into convolutions, and the attention's projection into the restoring convolution. Attention
+    runs a head at a time with the queries in blocks; positions are constants. The weights of self-attentive pools stay
+    on the patch grid, and where patches make up the windows, the pool runs on the means of patches: its traced form.
+    Kernels of strided convolutions have zeros at an edge, so that no map is copied to be padded.
+
+    Args:
+        model: A network of ours on one image; it stays as it is.
+        input_size: (height, width) of the image, in pixels.
+        query_blocks: In how many blocks, at least, the queries of all heads are taken, one after the other; heads are never
+            taken together. More need less memory.
+
+    Raises:
+        ExportError: for a dynamic convolution, whose kernel is another for every image.
+        ValueError: if `query_blocks` is below 1.
+    """
+    if query_blocks < 1:
+        raise ValueError(f"query_blocks has to be positive, but got {query_blocks}")
+    if dynamic := [path for path, module in model.named_modules() if isinstance(module, DynamicConv2d)]:
+        raise ExportError(
+            f"model has to have constant kernels, but {dynamic[0]} is a dynamic convolution: train the backbone without dy"
+        )
+    ready: Any = copy.deepcopy(model).cpu().float().eval()
+    fuse_(ready, input_size=input_size)
+    image = blank_image(ready, input_size)
+    for path, grid in _grids(ready, image).items():
+        ready.set_submodule(path, BlockedAttention(ready.get_submodule(path), grid, query_blocks).eval())
+    widen_strided_(ready, image)
+    return ready.requires_grad_(False)
+
+
+@torch.no_grad()
+def worst_difference(model: nn.Module, ready: nn.Module, images: Tensor) -> float:
+    """Largest difference of an output of the two, relative to the largest output of the first where that is above 1.
+
+    Args:
+        model: In eval mode.
+        ready: Made of it by `prepare`.
+        images: (B, C, H, W), on the CPU.
+    """
+    expected = model(images)
+    return float((expected - ready(images)).abs().max() / expected.abs().max().clamp(min=1))
+
+
+@torch.no_grad()
+def _grids(model: nn.Module, image: Tensor) -> dict[str, tuple[int, int]]:
+    """Path of each attention over patches, to the size of its map of tokens."""
+    found: dict[str, tuple[int, int]] = {}
+
+    def note(path: str) -> Callable[..., None]:
+        return lambda module, given, made: found.update({path: tuple(made.shape[-2:])})
+
+    attend = [(path, module) for path, module in model.named_modules() if isinstance(module, PatchAttention)]
+    handles = [module.register_forward_hook(note(path)) for path, module in attend]
+    model(image)
+    for handle in handles:
+        handle.remove()
+    return found
