@@ -151,6 +151,16 @@ def test_other_json_is_refused(content: str, message: str, tmp_path: Path) -> No
         open_boxes(text)
 
 
+def test_boxes_are_on_the_pixels_as_they_are_stored(tmp_path: Path) -> None:
+    source, turned = open_boxes(save_coco(tmp_path, MARKS)), Image.Exif()
+    turned[0x112] = 6
+    for number, size in {"5": SIZE, "2": SIZE[::-1]}.items():
+        Image.new("L", size, 90).save(tmp_path / "images" / f"{number}.png", exif=turned)
+    assert source.images[0][0].size == SIZE
+    with pytest.raises(DataError, match=r"2.png has to be 40 x 30, .* but is 30 x 40 \(the pixels as stored: if EXIF"):
+        source.images[1]
+
+
 def test_images_that_are_not_as_announced(tmp_path: Path) -> None:
     source = open_boxes(save_coco(tmp_path, MARKS))
     save_image(tmp_path / "images" / "5.png", (30, 40))

@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from attnpool.cli import VERBS, main
+from attnpool.jobs.predict import predict
 from attnpool.models.checkpoint import read_description
 from attnpool.registry import POOLS, SOURCES
 
@@ -82,6 +83,17 @@ def test_predict(checkpoint: Path, photos: Path, capsys: Captured) -> None:
     out = capsys.readouterr().out
     assert out.count("%") == 2
     assert re.search("bright|dark", out)
+
+
+def test_predict_turns_a_photograph_upright(checkpoint: Path, tmp_path: Path) -> None:
+    shown = Image.linear_gradient("L").resize((24, 24))
+    turned = Image.Exif()
+    turned[0x112] = 8
+    shown.save(tmp_path / "shown.png")
+    shown.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "stored.png", exif=turned)
+    found = predict(str(checkpoint), [str(tmp_path / f"{name}.png") for name in ("shown", "stored")]).images
+    first, second = found.values()
+    assert first == second
 
 
 @pytest.mark.parametrize(("what", "names"), [("pools", POOLS), ("models", ["mobilenet_v2"]), ("data", SOURCES)])

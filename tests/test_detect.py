@@ -85,6 +85,22 @@ def test_a_training_leaves_what_the_next_verbs_need(whole: Any, data: dict[str, 
         assert picture.size == (960, 960)
 
 
+def test_a_photograph_is_turned_upright_before_things_are_found(
+    whole: Any, data: dict[str, str], tmp_path: Path
+) -> None:
+    turned = Image.Exif()
+    turned[0x112] = 6
+    with Image.open(Path(data["data"].split(":")[1]) / "test/0000.jpg") as image:
+        shown = image.crop((0, 0, 60, 40))
+    shown.save(tmp_path / "shown.png")
+    shown.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "stored.png", exif=turned)
+    images = [str(tmp_path / f"{name}.png") for name in ("shown", "stored")]
+    found = predict(whole.output, images, threshold=0.0, output=str(tmp_path), progress=False).images
+    assert found[images[0]] == found[images[1]] != []
+    with Image.open(tmp_path / "0001-stored.png") as picture:
+        assert picture.size == (960, 640)
+
+
 class Watched:
     """Images of which the `count`-th that is read calls `then`."""
 
