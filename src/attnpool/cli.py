@@ -221,8 +221,10 @@ def _one_line(error: Exception) -> str:
     if union:
         types = re.sub(r"<class '(\w+)'>|typing\.", lambda match: match[1] or "", union[2]).replace("NoneType", "null")
         text = f"{union[1]} expected one of {types}. Got value: {union[3]}"
-    unknown = re.search(r"invalid choice: '(\w+)' \(choose from", text)
-    return " ".join(text.split()) + (did_you_mean(unknown[1], [*VERBS, *GROUPS]) if unknown else "")
+    unknown = re.search(r"(.*invalid choice: '(.+)') \(choose from (.+)\)", text)
+    if unknown:
+        text = unknown[1] + did_you_mean(unknown[2], re.findall(r"[\w-]+", unknown[3]))
+    return " ".join(text.split())
 
 
 def _say(text: str, code: int) -> int:
