@@ -15,7 +15,7 @@ from PIL import Image
 from attnpool.cli import VERBS, main
 from attnpool.jobs.predict import predict
 from attnpool.models.checkpoint import read_description
-from attnpool.registry import POOLS, SOURCES
+from attnpool.registry import DETECTORS, POOLS, SOURCES
 
 Captured = pytest.CaptureFixture[str]
 STRING = "resnet18-maxp-1222"
@@ -96,7 +96,9 @@ def test_predict_turns_a_photograph_upright(checkpoint: Path, tmp_path: Path) ->
     assert first == second
 
 
-@pytest.mark.parametrize(("what", "names"), [("pools", POOLS), ("models", ["mobilenet_v2"]), ("data", SOURCES)])
+@pytest.mark.parametrize(
+    ("what", "names"), [("pools", POOLS), ("models", ["mobilenet_v2"]), ("detectors", DETECTORS), ("data", SOURCES)]
+)
 def test_list(what: str, names: list[str], capsys: Captured) -> None:
     assert main(["list", what]) == 0
     out = capsys.readouterr().out
@@ -164,7 +166,7 @@ WRONG = {
     "prune nowhere": "nowhere has to be a checkpoint directory",
     "prune nowhere --where late": "'all', 'early'",
     "prune nowhere --lr 0": "lr has to be positive",
-    "list pool": "'pools', 'models', 'data'",
+    "list pool": "'pools', 'models', 'detectors', 'data'",
 }
 
 

@@ -60,7 +60,8 @@ def find_backbone(name: str) -> Backbone:
     """The backbone of a token: one of ours, or any timm model whose stages can be found.
 
     Raises:
-        ValueError: for an unknown name (the message names the nearest) or that of a detector, or where no stages can be told apart.
+        ValueError: for an unknown name (the message names the nearest), a detector's, or where no stages can be told
+            apart.
     """
     if ":" in name:
         raise ValueError(OF_DETECTOR)
