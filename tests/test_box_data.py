@@ -235,6 +235,29 @@ def test_splits_of_voc_have_the_same_classes_and_ids(tmp_path: Path) -> None:
     assert open_boxes(f"voc:{tmp_path}:val", classes=["cat", "bird"]).images.annotations(0).labels.tolist() == [2]
 
 
+def test_names_with_spaces_and_sizes_with_a_point(tmp_path: Path) -> None:
+    """As annotation tools write them; a line of a split may end in 1, 0 or -1, which a name may, too."""
+    names = ["my cat", "my cat 1", "dog -1", "hen"]
+    for name in names:
+        save_xml(
+            tmp_path / "Annotations" / f"{name}.xml",
+            thing("cat", 1, 1, 2, 2),
+            filename=f"{name}.png",
+            size="<width>40.0</width><height>30.</height>",
+        )
+        save_image(tmp_path / "JPEGImages" / f"{name}.png")
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Main" / "a.txt").write_text(
+        "\ufeffmy cat\nmy cat 1\nhen  0\n dog -1 -1\n\nhen\n", "utf-8"
+    )
+    images = open_boxes(f"voc:{tmp_path}:a").images
+    assert [Path(images.file(i)).stem for i in range(len(images))] == ["my cat", "my cat 1", "hen", "dog -1"]
+    assert images.size(0) == (30, 40)
+    (tmp_path / "ImageSets" / "Main" / "a.txt").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(DataError, match=r"a.txt has to name images, one a line, but is no text"):
+        open_boxes(f"voc:{tmp_path}:a")
+
+
 def test_voc_side_by_side(tmp_path: Path) -> None:
     save_xml(tmp_path / "tree.xml", thing("Tree", 5, 6, 7, 8), filename="elsewhere.tif")
     save_image(tmp_path / "tree.PNG")
@@ -253,6 +276,13 @@ BILLION = '<!DOCTYPE annotation [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;">]>
         ("<annotation>", "no element found"),
         ("<html/>", "its root is html"),
         ("<annotation/>", "it has no annotation/size/width"),
+        *(
+            (
+                f"<annotation><size><width>{side}</width><height>3</height></size></annotation>",
+                f"its size is {side} x 3",
+            )
+            for side in ("40.5", "nan", "inf", "-4")
+        ),
     ],
 )
 def test_xml_that_is_not_of_voc(content: str, message: str, tmp_path: Path) -> None:

@@ -269,6 +269,14 @@ def test_a_box_at_the_top_keeps_its_name_and_dollars_are_text(tmp_path: Path) ->
     assert inside.y1 <= figure.bbox.height + 2
 
 
+def test_the_help_names_the_classes_that_traffic_stands_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["detect", "train", "--help"])
+    assert f"COCO's: {', '.join(_data.SUBSETS['traffic'])} (our reading" in " ".join(capsys.readouterr().out.split())
+    page = " ".join((Path(__file__).parents[1] / "docs/detection.md").read_text().split())
+    assert f"COCO's: {', '.join(_data.SUBSETS['traffic'][:-1])} and traffic light." in page
+
+
 @pytest.mark.parametrize("name", PRESETS["detect", "train"])
 def test_presets_are_arguments_and_say_where_they_come_from(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     values = read_preset(name, ("detect", "train"))

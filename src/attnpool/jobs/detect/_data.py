@@ -15,7 +15,7 @@ from attnpool.jobs._write import write_whole
 SUBSETS = {
     "traffic": ("person", "bicycle", "car", "motorcycle", "bus", "train", "truck", "traffic light"),
 }
-"""Names of several classes of COCO; traffic: the eight of Chen et al., WACV 2023."""
+"""Names of several classes of COCO; traffic: our reading of the eight of Chen et al., WACV 2023."""
 ANCHORS = "anchors.json"
 COUNTS = {"yolov3": 9, "ssd": 30, "ssdlite": 36}
 """Anchors of a detector that has some: YOLOv3's of three levels, SSD's of six."""

@@ -91,7 +91,9 @@ def train(
         data: Images with boxes to train on: coco:IMAGES:ANNOTATIONS.json or voc:DIR.
         val_data: Those to choose the best epoch by; by default a part of the training images is held out.
         test_data: Those to test the best epoch on; by default there is no test.
-        classes: Kinds of objects to learn, in the order of their labels, or traffic for eight of COCO; by default all.
+        classes: Kinds of objects to learn, in the order of their labels; by default all. traffic alone is eight of
+            COCO's: person, bicycle, car, motorcycle, bus, train, truck, traffic light (our reading of Chen et al., WACV
+            2023).
         output: Folder for everything that the run writes; by default runs/DETECTOR-ARCHITECTURE.
         epochs: Passes over the training data.
         batch_size: Images a step, those of all processes and accumulated batches together.
