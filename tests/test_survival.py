@@ -145,7 +145,7 @@ def test_accumulated_batches_go_on_too(noise: str, tmp_path: Path, monkeypatch: 
     with pytest.raises(Stopped):
         run(noise, tmp_path / "run", **options)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="accumulate has to be 2 to go on"):
+    with pytest.raises(ValueError, match="accumulate has to be 2, but got 1"):
         run(noise, tmp_path / "run", **{**options, "accumulate": 1}, resume=True)
     found = run(noise, tmp_path / "run", **options, resume=True)
     assert untimed(found) == untimed(expected)
