@@ -154,7 +154,6 @@ WRONG = {
     "convert x.pth out --arch yolov3:resnet18-nlp-1222": "is a detector's: attnpool detect train",
     "fit --ram 1kB --flash 1kB --backbones yolov3:mobilenet": "'yolov3:mobilenet' is a detector's: attnpool detect",
     "fit --ram 1kB --flash 1kB --backbones mobilnet": "'mobilnet' is not a backbone (did you mean 'mobilenet'",
-    "compare --architectures ssd:resnet18-nlp-1222": "'ssd:resnet18-nlp-1222' at position 0 is a detector's",
     "prune yolov3:resnet18-nlp-1222": "is a detector's string, which attnpool detect train takes",
     "detect evaluate yolov3:resnet18-nlp-1222": "is a detector's string, which attnpool detect train takes",
     "detect train yolo:resnet18-nlp-1222 --data coco:a:b": "detector has to be one of faster_rcnn, retinanet, ssd",
