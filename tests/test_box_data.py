@@ -129,6 +129,7 @@ CAT = {"id": 3, "name": "cat"}
         ({"images": [{**IMAGE, "width": 0}]}, "width and height .* image 5 in .* are 0 and 30"),
         ({"images": [{**IMAGE, "file_name": 5}]}, "file_name has to be a text, but that of image 5 in .* is 5"),
         ({"images": [{**IMAGE, "file_name": "6.png"}]}, r"images/6.png \(image 5\) does not exist"),
+        ({"images": [{**IMAGE, "file_name": "."}]}, r"images \(image 5\) is no file"),
         ({"images": []}, "images of .*boxes.json has to hold at least one, but is empty"),
         ({"categories": []}, "categories of .*boxes.json has to hold at least one, but is empty"),
         ({"images": None}, "boxes.json has to be annotations of COCO, but has no list of images"),
@@ -307,6 +308,8 @@ def test_things_that_are_wrong(broken: str, message: str, tmp_path: Path) -> Non
 
 
 def test_voc_that_is_incomplete(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"directory of a voc source has to be a folder, but .*nowhere does not exist"):
+        open_boxes(f"voc:{tmp_path}/nowhere")
     with pytest.raises(DataError, match=f"directory .* has to hold XML files, but {tmp_path} has none"):
         open_boxes(f"voc:{tmp_path}")
     save_voc(tmp_path)

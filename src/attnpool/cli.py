@@ -210,7 +210,7 @@ def _first_line(function: Callable[..., Any]) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    text = re.sub(r"""Parser key "([\w.]+)":""", r"\1:", str(error))
+    text = re.sub(r"""Parser key "([\w.]+)"( element \d+)?:""", r"\1\2:", str(error))
     for verb in _verbs() if isinstance(error, ArgumentError) else ():
         names = "|".join(["config", *inspect.signature(_function(verb)).parameters])
         text = re.sub(

@@ -45,6 +45,9 @@ def voc(directory: str, split: str = "") -> BoxSource:
         DataError: Missing files, or an XML file that is not of VOC; it names the file.
     """
     root = Path(directory).expanduser()
+    if not root.is_dir():
+        fault = "is a file" if root.exists() else "does not exist"
+        raise DataError(f"directory of a voc source has to be a folder, but {root} {fault}")
     notes, pictures = (root / name for name in ("Annotations", "JPEGImages"))
     if not notes.is_dir():
         notes = pictures = root
