@@ -16,6 +16,7 @@ FLOORS = {
     "__main__": 6,
     "jobs": 5,
     "detection": 4,
+    "export": 4,
     "data": 3,
     "accounting": 3,
     "spec": 2,

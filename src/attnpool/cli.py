@@ -27,6 +27,7 @@ from attnpool.jobs.detect.evaluate import evaluate as detect_evaluate
 from attnpool.jobs.detect.predict import predict as detect_predict
 from attnpool.jobs.detect.train import train as detect_train
 from attnpool.jobs.evaluate import evaluate
+from attnpool.jobs.export import export
 from attnpool.jobs.fit import fit
 from attnpool.jobs.list import list_
 from attnpool.jobs.predict import predict
@@ -46,6 +47,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "fit": fit,
     "prune": prune,
     "report": report,
+    "export": export,
     "convert": convert,
     "list": list_,
     "demo": demo,
@@ -69,6 +71,7 @@ EXAMPLES = """examples:
   attnpool prune runs/photos --ratio 0.5
   attnpool profile runs/photos --dtype int8 --picture memory.png
   attnpool fit --ram 256kB --flash 1MB --input 96
+  attnpool export runs/photos --to micro --ram 256kB
   attnpool compare --methods skip maxp nlp_headfix2 --backbones mobilenet_v2 --strides 1222121 --seeds 3
   attnpool report runs/compare -o report.html
 """

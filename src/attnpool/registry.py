@@ -38,13 +38,15 @@ class UnknownNameError(KeyError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered thing: what builds it, where it was published, and the options that a variant of `base` fixes."""
+    """One registered thing: what builds it, where it was published, the options that a variant of `base` fixes, and for
+    each runtime that it cannot be exported to the reason."""
 
     name: str
     target: Callable[..., Any]
     paper: str
     base: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Build it, the options of the variant filled in."""
@@ -70,15 +72,23 @@ class Registry(dict[str, Entry]):
         self.kind = kind
 
     def register(
-        self, name: str, *, paper: str = "", variants: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        name: str,
+        *,
+        paper: str = "",
+        variants: Mapping[str, Mapping[str, Any]] | None = None,
+        limits: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Callable[[T], T]:
-        """Enter the decorated class or function under `name`, and under each of `variants` with options fixed."""
+        """Enter the decorated class or function under `name`, and under each of `variants` with options fixed.
+
+        `limits` has, for a name, the runtimes that it cannot be exported to, and why.
+        """
 
         def enter(target: T) -> T:
             for key, fixed in {name: {}, **(variants or {})}.items():
                 if key in self:
                     raise ValueError(f"{self.kind} {key!r} is registered twice")
-                self[key] = Entry(key, target, paper, name, fixed)
+                self[key] = Entry(key, target, paper, name, fixed, (limits or {}).get(key, {}))
             return target
 
         return enter

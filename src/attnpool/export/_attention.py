@@ -12,9 +12,9 @@ JOINED = 10
 class BlockedAttention(nn.Module):
     """`PatchAttention` for one size of map: a head at a time, its queries in blocks, positions constant.
 
-    The scale is part of the queries' weights. Keys are rows of tokens and values rows of channels, so that both products
-    of a block multiply by a matrix as it lies in memory: TensorFlow Lite Micro keeps a transposed copy otherwise, for
-    every block and for good.
+    The scale is part of the queries' weights. Keys are rows of tokens and values rows of channels, so that both
+    products of a block multiply by a matrix as it lies in memory: TensorFlow Lite Micro would keep a transposed copy for
+    every block, and for good.
 
     Args:
         attend: In eval mode.
@@ -42,6 +42,11 @@ class BlockedAttention(nn.Module):
         self.keys = nn.ModuleList(_linear(weight[1, i], bias[1, i]) for i in heads)
         self.values = nn.ModuleList(_pointwise(weight[2, i], bias[2, i]) for i in heads)
         self.proj = attention.proj
+
+    @property
+    def blocks(self) -> int:
+        """Of all heads."""
+        return len(self.keys) * -(-self.grid[0] * self.grid[1] // self.rows)
 
     def forward(self, x: Tensor, *where: Tensor) -> Tensor:
         z = self.norm(self.embed(x, *where)).relu()  # (1, d, h, w)

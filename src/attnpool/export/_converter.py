@@ -32,8 +32,8 @@ def main(folder: Path) -> None:
 def quantised(content: bytes, images: np.ndarray) -> bytes:
     """Weights, by channels, and activations in int8; the range of a tensor is all that any image shows.
 
-    The converter's own habit, a moving average of the ranges, cuts off what only a few images reach: logits that are off
-    by more than all others come of it.
+    The quantiser's own habit, a moving average of the ranges, cuts off what few images reach: of that come logits that
+    are far off.
     """
     steps = recipe_manager.RecipeManager()
     steps.load_quantization_recipe(recipe.static_wi8_ai8())

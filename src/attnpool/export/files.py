@@ -1,6 +1,7 @@
 """An exported file, opened by what it is: with its classes, its preprocessing, and what runs it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,7 +10,7 @@ from attnpool.export._arrays import Array
 from attnpool.export._flatbuffer import metadata
 from attnpool.export.litert import LiteRT, need_edge
 from attnpool.export.micro import Interpreter
-from attnpool.export.onnx import OnnxRuntime
+from attnpool.export.onnx import OnnxRuntime, need_onnx
 from attnpool.export.prepare import ExportError
 
 ENDINGS = (".onnx", ".tflite")
@@ -37,27 +38,23 @@ class ExportedNetwork:
 
 
 def open_exported(file: str | Path) -> ExportedNetwork:
-    """Open a file of `attnpool export`: .onnx in ONNX Runtime, .tflite in TensorFlow Lite Micro if it was made for that,
-    in LiteRT otherwise.
+    """Open a file of `attnpool export`.
+
+    An .onnx file runs in ONNX Runtime; a .tflite file in TensorFlow Lite Micro if it was made for that, else in LiteRT.
 
     Raises:
         ExportError: for a file that `attnpool export` did not write.
         ImportError: naming the extra, if the runtime is not installed.
     """
-    path, run = Path(file), None
+    path = Path(file)
+    is_onnx = path.suffix == ".onnx"
+    (need_onnx if is_onnx else need_edge)()
     try:
-        if path.suffix == ".onnx":
-            run = OnnxRuntime(path)
-            said = run.about
-        else:
-            need_edge()
-            said = (metadata(path.read_bytes()) or b"").decode()
-        about = json.loads(said or "")
-        classes, image = tuple(about["classes"]), about["preprocessing"]
-    except (ImportError, FileNotFoundError):
+        about = json.loads((OnnxRuntime(path).about if is_onnx else metadata(path.read_bytes())) or "")
+        classes, preprocessing, runtime = tuple(about["classes"]), about["preprocessing"], about["runtime"]
+    except FileNotFoundError:
         raise
     except Exception as error:  # runtimes raise what they like
         raise ExportError(f"{path} has to be a file that attnpool export wrote, but is not") from error
-    if run is None:
-        run = Interpreter(path) if about["runtime"] == "micro" else LiteRT(path)
-    return ExportedNetwork(classes, image, run)
+    runs: dict[str, Callable[[Path], Runtime]] = {"onnx": OnnxRuntime, "litert": LiteRT, "micro": Interpreter}
+    return ExportedNetwork(classes, preprocessing, runs[runtime](path))

@@ -11,7 +11,7 @@ SPARE = 1024
 
 HEADER = """// {title}
 // Written by attnpool. Input: {shape} int8, channels last; a pixel p in 0..1 of channel c is
-// round(((p - kMean[c]) / kStd[c]) / kInputScale) + kInputZeroPoint. Output: {count} int8 logits, the largest is the class.
+// round((p - kMean[c]) / kStd[c] / kInputScale) + kInputZeroPoint. Output: {count} int8 logits, the largest the class.
 #ifndef ATTNPOOL_MODEL_H_
 #define ATTNPOOL_MODEL_H_
 

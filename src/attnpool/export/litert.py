@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 

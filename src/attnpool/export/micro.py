@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,9 +52,15 @@ class Interpreter:
         except RuntimeError as error:
             raise ExportError(f"{file} has to run in TensorFlow Lite Micro in {arena:,} bytes, but: {error}") from error
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The input as the runtime describes it."""
+        found: dict[str, Any] = self._interpreter.get_input_details(0)
+        return found
+
     def __call__(self, images: Array) -> Array:
         """The logits (N, classes) of normalised images (N, C, H, W)."""
-        made, given = [], self._interpreter.get_input_details(0)
+        made, given = [], self.given
         for image in images.transpose(0, 2, 3, 1):
             self._interpreter.set_input(quantized(image[None], given), 0)
             self._interpreter.invoke()

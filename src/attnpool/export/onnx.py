@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ def to_onnx(
         )
     except Exception as error:  # of many kinds
         reason = str(error).strip().splitlines()
-        raise ExportError(f"model has to be one that ONNX's exporter takes, but it says: {(reason or ['?'])[0]}") from error
+        raise ExportError(
+            f"model has to be one that ONNX's exporter takes, but it says: {(reason or ['?'])[0]}"
+        ) from error
     assert program is not None
     made: Any = program.model_proto
     if calibration is not None:
@@ -72,15 +75,23 @@ def _quantised(model: Any, calibration: Array) -> Any:
         def __init__(self) -> None:
             self._left = iter(calibration)
 
-        def get_next(self) -> dict[str, Array] | None:  # type: ignore[override]
+        def get_next(self) -> dict[str, Array] | None:
             image = next(self._left, None)
             return None if image is None else {IMAGES: image[None]}
 
     with tempfile.TemporaryDirectory() as folder:
-        given, made = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
+        given, ready, made = (Path(folder, f"{name}.onnx") for name in ("given", "ready", "made"))
         onnx.save(model, given)
-        q.quantize_static(given, made, Images(), quant_format=q.QuantFormat.QDQ, per_channel=True)
+        q.quant_pre_process(given, ready)
+        q.quantize_static(ready, made, Images(), quant_format=q.QuantFormat.QDQ, per_channel=True)
         return onnx.load(made)
+
+
+def onnx_operators(file: Path) -> dict[str, int]:
+    """Name of each operator, to how often it stands in the file."""
+    import onnx
+
+    return dict(sorted(Counter(node.op_type for node in onnx.load(file).graph.node).items()))
 
 
 class OnnxRuntime:

@@ -30,8 +30,8 @@ def prepare(model: nn.Module, input_size: tuple[int, int], query_blocks: int = 1
     Args:
         model: A network of ours on one image; it stays as it is.
         input_size: (height, width) of the image, in pixels.
-        query_blocks: In how many blocks, at least, the queries of all heads are taken, one after the other; heads are never
-            taken together. More need less memory.
+        query_blocks: In how many blocks, at least, the queries of all heads are taken, one after the other; heads are
+            never taken together. More need less memory.
 
     Raises:
         ExportError: for a dynamic convolution, whose kernel is another for every image.
@@ -41,7 +41,8 @@ def prepare(model: nn.Module, input_size: tuple[int, int], query_blocks: int = 1
         raise ValueError(f"query_blocks has to be positive, but got {query_blocks}")
     if dynamic := [path for path, module in model.named_modules() if isinstance(module, DynamicConv2d)]:
         raise ExportError(
-            f"model has to have constant kernels, but {dynamic[0]} is a dynamic convolution: train the backbone without dy"
+            f"model has to have kernels that are constant, but {dynamic[0]} is a dynamic convolution: "
+            "train the backbone without dy"
         )
     ready: Any = copy.deepcopy(model).cpu().float().eval()
     fuse_(ready, input_size=input_size)

@@ -1,7 +1,6 @@
 """What came of an export: how the file compares with the network, and what it takes."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Group
@@ -66,7 +65,7 @@ class Exported:
         arena: Bytes that TensorFlow Lite Micro allocated; None for other runtimes.
         peak: Bytes of activations that `attnpool profile` counts for the deploy form.
         operators: Name of each operator in the file, to how often it runs.
-        calibration: How the ranges of int8 were found; None for float32.
+        calibration: Images that showed the ranges for int8; None for float32.
         failed: The checks that it did not pass, in words.
     """
 
@@ -81,17 +80,13 @@ class Exported:
     arena: Arena | None
     peak: int
     operators: dict[str, int]
-    calibration: str | None
+    calibration: int | None
     failed: tuple[str, ...]
 
     @property
     def exit_code(self) -> int:
         """1 if a check was not passed."""
         return 1 if self.failed else 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
     def __rich__(self) -> Group:
         table = Table("", Column(overflow="fold"), title=f"{self.architecture}: {self.runtime}, {self.dtype}")
@@ -100,7 +95,9 @@ class Exported:
         table.add_row("accuracy of the file", f"{c.accuracy:.2%} ({c.images:,} images)")
         table.add_row("accuracy in PyTorch", f"{c.network_accuracy:.2%}")
         table.add_row("same class", f"{c.agreement:.2%}")
-        table.add_row("logit error", f"mean {c.mean_error:.2g}, largest {c.max_error:.2g}, logits spread {c.spread:.2g}")
+        table.add_row(
+            "logit error", f"mean {c.mean_error:.2g}, largest {c.max_error:.2g}, logits spread {c.spread:.2g}"
+        )
         table.add_row("deploy form, float32", f"differs by {self.difference:.1g}", end_section=True)
         table.add_row("file", f"{self.size:,} B")
         if self.arena is not None:

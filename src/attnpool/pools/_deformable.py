@@ -7,6 +7,9 @@ from torchvision.ops import deform_conv2d
 
 from attnpool.pools._half import widened
 
+NO_SAMPLING = {name: "LiteRT has no deformable convolution" for name in ("litert", "micro")}
+"""Why what samples where it learns to cannot be exported."""
+
 
 class DeformableConv2d(nn.Module):
     """conv_p at stride p whose p * p samples are shifted by given offsets and scaled by a mask learned from the input.

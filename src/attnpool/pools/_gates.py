@@ -10,8 +10,8 @@ from torch.overrides import TorchFunctionMode
 class Int8Gates(TorchFunctionMode):
     """Within, exp(s) of a sigmoid s is sigmoid(s) / sigmoid(-s): the same, of functions that int8 kernels have.
 
-    TensorFlow Lite Micro would leave int8 for an exponential: eight bytes for each number that were one. For an s that is
-    no sigmoid the two would be out of the range of int8.
+    TensorFlow Lite Micro would leave int8 for an exponential: eight bytes for each number that takes one. For an s that
+    is no sigmoid the two would be out of the range of int8.
     """
 
     def __init__(self) -> None:

@@ -3,7 +3,6 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnpool.pools._half import in_range, widened
@@ -60,8 +59,13 @@ class GaussianPool2d(nn.Module):
         if self.training and self.stochasticity is not None:
             noise = torch.randn_like(std if self.stochasticity == "HWCN" else gain)
             gain = gain + self.to_sigma(z) * noise
-        return in_range(mean + F.softplus(in_range(widened(gain), x.dtype)) * std, x.dtype).to(x.dtype)
+        return in_range(mean + _softplus(in_range(widened(gain), x.dtype)) * std, x.dtype).to(x.dtype)
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean = self.mean(x)
         return mean, (self.mean(x.square()) - mean.square()).clamp(min=self.eps).sqrt()
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)), without the selection of torch's, which TensorFlow Lite Micro lacks."""
+    return x.relu() + (-x.abs()).exp().log1p()

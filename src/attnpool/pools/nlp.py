@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnpool.pools._deformable import DeformableConv2d, map_back, zero_conv
+from attnpool.pools._deformable import NO_SAMPLING, DeformableConv2d, map_back, zero_conv
 from attnpool.pools._fold import folded, merge_
 from attnpool.pools._half import widened
 from attnpool.pools._patches import PatchAttention, embed_dim
@@ -26,9 +26,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "nlpnobn1": {"embed_norm": False},
     "nlpnobn2": {"restore_norm": False},
 }
+LIMITS = dict.fromkeys(("dfmnlp", "dfmixp"), NO_SAMPLING)
 
 
-@POOLS.register("nlp", paper="Chen et al., WACV 2023, arXiv 2209.07659", variants=VARIANTS)
+@POOLS.register("nlp", paper="Chen et al., WACV 2023, arXiv 2209.07659", variants=VARIANTS, limits=LIMITS)
 class SelfAttentivePool2d(WeightedPool2d):
     """Self-attentive pooling: y = avg(x * w) / avg(w), w = exp(sigmoid(restore(attention(embed(x) + position)))).
 
