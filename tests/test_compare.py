@@ -208,9 +208,8 @@ def test_a_whole_line_that_is_no_row_is_named(line: str, tmp_path: Path) -> None
 
 
 def test_the_table_has_a_row_for_each_configuration_and_says_what_failed() -> None:
-    settings = {"architecture": STRING}
-    about = {"memory": {"int8": {"peak": 12_345}}, "macs": 6_780_000, "status": "finished", "name": "maxp"}
-    about |= {"settings": settings}
+    costs = {"memory": {"int8": {"peak": 12_345}}, "macs": 6_780_000}
+    about = {**costs, "settings": {"architecture": STRING}, "status": "finished", "name": "maxp"}
     rows = [{**about, "seed": i, "test_accuracy": 0.5 + i / 10} for i in range(2)]
     failed = {"status": "failed", "name": "nlp [x]", "seed": 0, "error": "the loss is not finite"}
     result = CompareResult([*rows, failed], 1, 4, "out")

@@ -102,8 +102,8 @@ def typed(task: Task, name: str, value: Any) -> Any:
     try:
         if value is None and NoneType not in get_args(annotation):
             raise ValueError
-        value = [value] if several and not isinstance(value, list | tuple) else value
-        return _parser(task).parse_object({name: value}, defaults=False).get(name)
+        given = [value] if several and not isinstance(value, list | tuple) else value
+        return _parser(task).parse_object({name: given}, defaults=False).get(name)
     except (ArgumentError, ValueError):
         raise ValueError(f"{name} has to be {_words(annotation)}, but got {value!r}") from None
 
