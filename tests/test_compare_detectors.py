@@ -65,6 +65,7 @@ LINES = {
     f"--architectures {STRING} --data {SPLITS['data']}": "test_data has to be given for all trials or in grid",
     f"--architectures {STRING} resnet18-skip-1222": f"detectors only, or none, but got {STRING!r} and 'resnet18-skip",
     f"--architectures {STRING} --trials [{{architecture:resnet18-skip-1222}}]": "detectors only, or none",
+    f"--architectures {STRING} {ALL_SPLITS} --trials [{{width:0.5}}]": "architecture has to be given for all trials or",
     f"--architectures {STRING} {ALL_SPLITS} --train.label_smoothing 0.1": "arguments of detect train, but",
     f"--architectures {STRING} {ALL_SPLITS} --train.achors fit": "did you mean 'anchors'",
     f"--architectures {STRING} {ALL_SPLITS} --grid.sizes [big]": "a whole number, or a list of such, but got 'big'",
@@ -102,7 +103,7 @@ def test_detectors_are_compared_and_reported(place: Path, capsys: Captured, monk
     line += f"--cpus-per-trial {max(1, get_num_cpus() // 2)}"
     assert main(["compare", *line.split()]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "configuration seeds test AP range test AP50 peak int8, kB MACs, M" in shown
+    assert "configuration seeds AP range AP50 peak int8, kB MACs, M" in shown
     rows = [json.loads(text) for text in Path("out/results.jsonl").read_text().splitlines()]
     assert [row["name"] for row in rows] == ["skip", "maxp"]
     for row in rows:

@@ -48,10 +48,10 @@ class CompareResult:
         return 1 if self.failed else 0
 
     def __rich__(self) -> Group:
-        table = Table(title=f"{len(self.rows)} trials", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = Table(title=f"{len(self.rows)} trials, on their test data", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("configuration", overflow="fold")
         task = task_of(self.rows[0]["settings"]["architecture"])
-        first, *others = [quantity.label for quantity in task.measures[: task.shown]]
+        first, *others = [quantity.label.removeprefix("test ") for quantity in task.measures[: task.shown]]
         for name in ("seeds", first, "range", *others, "peak int8, kB", "MACs, M"):
             table.add_column(name, justify="right", no_wrap=True)
         for name in dict.fromkeys(row["name"] for row in self.rows):

@@ -91,12 +91,8 @@ def kind(common: Mapping[str, Any], grid: Mapping[str, Sequence[Any]], trials: S
     Raises:
         ValueError: if there are detectors and others, or for an axis that it does not have.
     """
-    points: list[Mapping[str, Any]] = [
-        *_points(common, grid),
-        *(point for point in trials if isinstance(point, Mapping)),
-    ]
-    strings = [str(point.get(ARCHITECTURE, common.get(ARCHITECTURE, ""))) for point in points]
-    of_each = {task_of(string): string for string in strings}
+    points = [{**common, **point} for point in [*_points(common, grid), *trials] if isinstance(point, Mapping)]
+    of_each = {task_of(point[ARCHITECTURE]): point[ARCHITECTURE] for point in points if ARCHITECTURE in point}
     if len(of_each) > 1:
         one, other = of_each[DETECTION], of_each[CLASSIFICATION]
         raise ValueError(f"architectures has to have detectors only, or none, but got {one!r} and {other!r}")

@@ -59,11 +59,11 @@ def complete(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         ValueError: for a name or a type that the task does not take, or if one is missing that it needs.
     """
     task = task_of(given.get(ARCHITECTURE))
-    for name in given:
-        check_name(task, name, where, known_names(task))
     for name in task.needed:
         if given.get(name) is None:
             raise ValueError(f"{name} has to be given for all trials or in {where}, but got none")
+    for name in given:
+        check_name(task, name, where, known_names(task))
     defaults = {name: parameters(task)[name].default for name in known_names(task)}
     return {name: typed(task, name, given[name]) if name in given else defaults[name] for name in defaults}
 

@@ -69,7 +69,7 @@ def compare(
     address: str | None = None,
     progress: bool = True,
 ) -> CompareResult:
-    """Train every combination of methods, strides, settings and seeds, and put accuracy and costs side by side.
+    """Train every combination of methods, strides, settings and seeds, and put accuracy, or AP, and costs side by side.
 
     The output folder gets `results.jsonl` (a row for each trial), `trials/` (what `attnpool train` writes, for each),
     `compare.yaml` (these arguments) and `costs.jsonl`. The same command goes on where it was stopped; with a larger
