@@ -275,3 +275,17 @@ def test_arguments_are_checked(source: BoxSource, tmp_path: Path) -> None:
     other = replace(one, classes=("cat",))
     with pytest.raises(DataError, match=r"classes of .*one have to be those of .*train, cat, dog, but are cat$"):
         make_box_loaders(source, test=other, workers=0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (200, 2), (3, 50)])
+def test_images_of_few_pixels_are_cropped_or_left_as_they_are(size: tuple[int, int]) -> None:
+    """Of 0.3 to 1 of their sides, rounded down, nothing may be left."""
+    width, height = size
+    crop = Training(BoxAugmentation(hflip=0, crop="iou"))
+    box = torch.tensor([[0.0, 0.0, width, height]])
+    boxes = Boxes(box, torch.tensor([1]), torch.tensor([False]), torch.tensor([1.0]), 0)
+    made = [crop((Image.new("RGB", size), boxes)) for _ in range(60)]
+    assert all(min(image.shape) >= 1 for image, _ in made)
+    assert any(image.shape == (3, height, width) for image, _ in made)
+    for image, target in made:
+        assert (target["boxes"] <= torch.tensor([image.shape[2], image.shape[1]] * 2)).all()

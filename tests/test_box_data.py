@@ -129,6 +129,7 @@ CAT = {"id": 3, "name": "cat"}
         ({"images": [{**IMAGE, "width": 0}]}, "width and height .* image 5 in .* are 0 and 30"),
         ({"images": [{**IMAGE, "file_name": 5}]}, "file_name has to be a text, but that of image 5 in .* is 5"),
         ({"images": [{**IMAGE, "file_name": "6.png"}]}, r"images/6.png \(image 5\) does not exist"),
+        ({"images": [{**IMAGE, "file_name": "."}]}, r"images \(image 5\) is no file"),
         ({"images": []}, "images of .*boxes.json has to hold at least one, but is empty"),
         ({"categories": []}, "categories of .*boxes.json has to hold at least one, but is empty"),
         ({"images": None}, "boxes.json has to be annotations of COCO, but has no list of images"),
@@ -149,6 +150,16 @@ def test_other_json_is_refused(content: str, message: str, tmp_path: Path) -> No
     (tmp_path / "boxes.json").write_text(content)
     with pytest.raises(DataError, match=f"boxes.json has to be annotations of {message}"):
         open_boxes(text)
+
+
+def test_boxes_are_on_the_pixels_as_they_are_stored(tmp_path: Path) -> None:
+    source, turned = open_boxes(save_coco(tmp_path, MARKS)), Image.Exif()
+    turned[0x112] = 6
+    for number, size in {"5": SIZE, "2": SIZE[::-1]}.items():
+        Image.new("L", size, 90).save(tmp_path / "images" / f"{number}.png", exif=turned)
+    assert source.images[0][0].size == SIZE
+    with pytest.raises(DataError, match=r"2.png has to be 40 x 30, .* but is 30 x 40 \(the pixels as stored: if EXIF"):
+        source.images[1]
 
 
 def test_images_that_are_not_as_announced(tmp_path: Path) -> None:
@@ -225,6 +236,29 @@ def test_splits_of_voc_have_the_same_classes_and_ids(tmp_path: Path) -> None:
     assert open_boxes(f"voc:{tmp_path}:val", classes=["cat", "bird"]).images.annotations(0).labels.tolist() == [2]
 
 
+def test_names_with_spaces_and_sizes_with_a_point(tmp_path: Path) -> None:
+    """As annotation tools write them; a line of a split may end in 1, 0 or -1, which a name may, too."""
+    names = ["my cat", "my cat 1", "dog -1", "hen"]
+    for name in names:
+        save_xml(
+            tmp_path / "Annotations" / f"{name}.xml",
+            thing("cat", 1, 1, 2, 2),
+            filename=f"{name}.png",
+            size="<width>40.0</width><height>30.</height>",
+        )
+        save_image(tmp_path / "JPEGImages" / f"{name}.png")
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Main" / "a.txt").write_text(
+        "\ufeffmy cat\nmy cat 1\nhen  0\n dog -1 -1\n\nhen\n", "utf-8"
+    )
+    images = open_boxes(f"voc:{tmp_path}:a").images
+    assert [Path(images.file(i)).stem for i in range(len(images))] == ["my cat", "my cat 1", "hen", "dog -1"]
+    assert images.size(0) == (30, 40)
+    (tmp_path / "ImageSets" / "Main" / "a.txt").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(DataError, match=r"a.txt has to name images, one a line, but is no text"):
+        open_boxes(f"voc:{tmp_path}:a")
+
+
 def test_voc_side_by_side(tmp_path: Path) -> None:
     save_xml(tmp_path / "tree.xml", thing("Tree", 5, 6, 7, 8), filename="elsewhere.tif")
     save_image(tmp_path / "tree.PNG")
@@ -243,6 +277,13 @@ BILLION = '<!DOCTYPE annotation [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;">]>
         ("<annotation>", "no element found"),
         ("<html/>", "its root is html"),
         ("<annotation/>", "it has no annotation/size/width"),
+        *(
+            (
+                f"<annotation><size><width>{side}</width><height>3</height></size></annotation>",
+                f"its size is {side} x 3",
+            )
+            for side in ("40.5", "nan", "inf", "-4")
+        ),
     ],
 )
 def test_xml_that_is_not_of_voc(content: str, message: str, tmp_path: Path) -> None:
@@ -267,6 +308,8 @@ def test_things_that_are_wrong(broken: str, message: str, tmp_path: Path) -> Non
 
 
 def test_voc_that_is_incomplete(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"directory of a voc source has to be a folder, but .*nowhere does not exist"):
+        open_boxes(f"voc:{tmp_path}/nowhere")
     with pytest.raises(DataError, match=f"directory .* has to hold XML files, but {tmp_path} has none"):
         open_boxes(f"voc:{tmp_path}")
     save_voc(tmp_path)

@@ -13,8 +13,9 @@ import yaml
 from PIL import Image
 
 from attnpool.cli import VERBS, main
+from attnpool.jobs.predict import predict
 from attnpool.models.checkpoint import read_description
-from attnpool.registry import POOLS, SOURCES
+from attnpool.registry import DETECTORS, POOLS, SOURCES
 
 Captured = pytest.CaptureFixture[str]
 STRING = "resnet18-maxp-1222"
@@ -84,7 +85,20 @@ def test_predict(checkpoint: Path, photos: Path, capsys: Captured) -> None:
     assert re.search("bright|dark", out)
 
 
-@pytest.mark.parametrize(("what", "names"), [("pools", POOLS), ("models", ["mobilenet_v2"]), ("data", SOURCES)])
+def test_predict_turns_a_photograph_upright(checkpoint: Path, tmp_path: Path) -> None:
+    shown = Image.linear_gradient("L").resize((24, 24))
+    turned = Image.Exif()
+    turned[0x112] = 8
+    shown.save(tmp_path / "shown.png")
+    shown.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "stored.png", exif=turned)
+    found = predict(str(checkpoint), [str(tmp_path / f"{name}.png") for name in ("shown", "stored")]).images
+    first, second = found.values()
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("what", "names"), [("pools", POOLS), ("models", ["mobilenet_v2"]), ("detectors", DETECTORS), ("data", SOURCES)]
+)
 def test_list(what: str, names: list[str], capsys: Captured) -> None:
     assert main(["list", what]) == 0
     out = capsys.readouterr().out
@@ -133,7 +147,18 @@ WRONG = {
     f"train {STRING} --output /dev/null/run": "/dev/null/run",
     "train --config nowhere.yaml": "nowhere.yaml",
     "train --config train.yaml": "train.yaml",
-    "tran resnet18-skip-1222": "invalid choice: 'tran'",
+    "tran resnet18-skip-1222": "invalid choice: 'tran' (did you mean 'train'",
+    "data scene": "invalid choice: 'scene' (did you mean 'scenes'?)",
+    "detect-train": "invalid choice: 'detect-train' (did you mean 'detect'",
+    "train yolov3:resnet18-nlp-1222": "is a detector's: attnpool detect train and attnpool.detection.build take",
+    "convert x.pth out --arch yolov3:resnet18-nlp-1222": "is a detector's: attnpool detect train",
+    "fit --ram 1kB --flash 1kB --backbones yolov3:mobilenet": "'yolov3:mobilenet' is a detector's: attnpool detect",
+    "fit --ram 1kB --flash 1kB --backbones mobilnet": "'mobilnet' is not a backbone (did you mean 'mobilenet'",
+    "prune yolov3:resnet18-nlp-1222": "is a detector's string, which attnpool detect train takes",
+    "detect evaluate yolov3:resnet18-nlp-1222": "is a detector's string, which attnpool detect train takes",
+    "detect train yolo:resnet18-nlp-1222 --data coco:a:b": "the name of a detector (did you mean 'yolov3'?), but got",
+    "detect train zz:resnet18-nlp-1222 --data coco:a:b": "the name of a detector (known: faster_rcnn, retinanet, ssd,",
+    "profile yolov4:resnet18-nlp-1222": "(did you mean 'yolov3'",
     "": "subcommand",
     "evaluate nowhere": "nowhere has to be a checkpoint directory",
     "predict nowhere cat.png": "nowhere has to be a checkpoint directory",
@@ -141,7 +166,7 @@ WRONG = {
     "prune nowhere": "nowhere has to be a checkpoint directory",
     "prune nowhere --where late": "'all', 'early'",
     "prune nowhere --lr 0": "lr has to be positive",
-    "list pool": "'pools', 'models', 'data'",
+    "list pool": "'pools', 'models', 'detectors', 'data'",
 }
 
 

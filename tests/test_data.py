@@ -1,6 +1,7 @@
 """Sources, their errors, and the loaders made of them."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,20 @@ def test_folder_reads_grey_and_alpha_as_rgb(tmp_path: Path) -> None:
     Image.new("RGBA", (4, 4), (1, 2, 3, 9)).save(tmp_path / "test/dog/0.png")
     test = open_source(f"folder:{tmp_path}").test
     assert [test[i][0].getpixel((0, 0)) for i in range(2)] == [(7, 7, 7), (1, 2, 3)]
+
+
+def test_photographs_are_upright_in_a_folder_and_as_stored_in_published_sets(tmp_path: Path) -> None:
+    """EXIF 6: the first row of what is stored is the right edge of what is shown."""
+    stored, turned = Image.new("L", (4, 2), 10), Image.Exif()
+    stored.paste(200, (0, 0, 4, 1))
+    turned[0x112] = 6
+    for split, name in product(("train", "val"), ("n01440764", "n01443537")):
+        (tmp_path / split / name).mkdir(parents=True)
+        stored.save(tmp_path / split / name / "0.png", exif=turned)
+    shown, as_stored = (open_source(f"{kind}:{tmp_path}").train[0][0] for kind in ("folder", "imagenet"))
+    assert (shown.size, as_stored.size) == ((2, 4), (4, 2))
+    assert [shown.getpixel((x, 3)) for x in (0, 1)] == [(10,) * 3, (200,) * 3]
+    assert as_stored.tobytes() == stored.convert("RGB").tobytes()
 
 
 def test_folder_path_errors(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 
 import attnpool
 from attnpool.cli import main
+from attnpool.data.source import DataError
 from attnpool.detection.data import source as source_module
 from attnpool.jobs._presets import PRESETS, read_preset
 from attnpool.jobs._state import STATE
@@ -83,6 +84,22 @@ def test_a_training_leaves_what_the_next_verbs_need(whole: Any, data: dict[str, 
     assert len(pictures) == 2
     with Image.open(pictures[0]) as picture:
         assert picture.size == (960, 960)
+
+
+def test_a_photograph_is_turned_upright_before_things_are_found(
+    whole: Any, data: dict[str, str], tmp_path: Path
+) -> None:
+    turned = Image.Exif()
+    turned[0x112] = 6
+    with Image.open(Path(data["data"].split(":")[1]) / "test/0000.jpg") as image:
+        shown = image.crop((0, 0, 60, 40))
+    shown.save(tmp_path / "shown.png")
+    shown.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "stored.png", exif=turned)
+    images = [str(tmp_path / f"{name}.png") for name in ("shown", "stored")]
+    found = predict(whole.output, images, threshold=0.0, output=str(tmp_path), progress=False).images
+    assert found[images[0]] == found[images[1]] != []
+    with Image.open(tmp_path / "0001-stored.png") as picture:
+        assert picture.size == (960, 640)
 
 
 class Watched:
@@ -190,6 +207,13 @@ def test_mistakes_are_one_line(
     assert "detector has to be written" in say(capsys, "detect", "train", "resnet18-skip-1222", "--data", "coco:a:b")
     assert "image_size has to be one number or two" in say(capsys, *train_words, "--image-size", "1", "2", "3")
     assert "anchors has to be published, fit, or a file" in say(capsys, *train_words, "--anchors", "none.json")
+    other = say(capsys, *train_words, "--anchors", data["data"].split(":")[2])
+    assert "train.json: KeyError: 'image_size'" in other
+    assert "image_size element 1: expected int. Got value: 6.5" in say(capsys, *train_words, "--image-size", "6.5")
+    many = ("detect", "anchors", data["data"], "--count", "600", "--detector", "ssd", "--output", str(tmp_path / "x"))
+    assert f"data has to suit 600 anchors, but {data['data']} does not: shapes has to have at least" in say(
+        capsys, *many
+    )
     retina = ("detect", "train", "retinanet:resnet18-skip-1222", "--data", data["data"], "--anchors", "fit")
     assert "anchors has to be published for retinanet" in say(capsys, *retina)
     assert "epochs has to be positive" in say(capsys, *train_words, "--epochs", "0")
@@ -243,6 +267,12 @@ def test_a_class_that_the_test_data_lacks_has_no_boxes_there(whole: Any, data: d
         whole.output, data=f"coco:{images}:{tmp_path}/few.json", output=str(tmp_path), progress=False, workers=0
     )
     assert found.found.class_ap[whole.classes[2]] is None
+    content["categories"] = [{"id": 1, "name": "tree"}, {"id": 2, "name": "house"}]
+    (tmp_path / "others.json").write_text(json.dumps(content))
+    with pytest.raises(
+        DataError, match=r"others.json has to have some of the classes T-shirt/top, .*, but has tree, house"
+    ):
+        evaluate(whole.output, data=f"coco:{images}:{tmp_path}/others.json", progress=False)
 
 
 def test_a_box_at_the_top_keeps_its_name_and_dollars_are_text(tmp_path: Path) -> None:
@@ -251,6 +281,14 @@ def test_a_box_at_the_top_keeps_its_name_and_dollars_are_text(tmp_path: Path) ->
     (text,) = figure.axes[0].texts
     inside = text.get_window_extent()
     assert inside.y1 <= figure.bbox.height + 2
+
+
+def test_the_help_names_the_classes_that_traffic_stands_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["detect", "train", "--help"])
+    assert f"COCO's: {', '.join(_data.SUBSETS['traffic'])} (our reading" in " ".join(capsys.readouterr().out.split())
+    page = " ".join((Path(__file__).parents[1] / "docs/detection.md").read_text().split())
+    assert f"COCO's: {', '.join(_data.SUBSETS['traffic'][:-1])} and traffic light." in page
 
 
 @pytest.mark.parametrize("name", PRESETS["detect", "train"])

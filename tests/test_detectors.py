@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 import attnpool
 from attnpool import SpecError, create_model, profile
 from attnpool.detection import build
+from attnpool.detection._resize import KeepAPixel
 from attnpool.detection.levels import Levels
 from attnpool.detection.spec import DetectionSpec, parse_detector
 from attnpool.models.checkpoint import Description, save
@@ -85,6 +87,38 @@ def test_faster_rcnn_with_more_than_256_positions_a_side() -> None:
     with torch.no_grad():
         check_detections(model.eval()([image]), [image], 2)
     assert rows == [336]
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_images_of_extreme_proportions(detector: str) -> None:
+    """Of 3000 x 2 pixels the resize that keeps proportions leaves no pixel; and of 49 x 160, rounding does."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"neck": 16} if DETECTORS[detector].takes("neck") else {}
+    model = build(detector, BACKBONES[3], num_classes=2, image_size=96, **options)
+    sizes = ((3000, 2), (2, 3000), (1, 49 * 160), (49, 49 * 160), (1, 1))
+    images = [torch.rand(3, *size) for size in sizes]
+    made = targets(*sizes)
+    before = [each["boxes"].clone() for each in made]
+    losses = model.train()(images, made)
+    assert all(loss.isfinite() for loss in losses.values())
+    assert all(torch.equal(each["boxes"], boxes) for each, boxes in zip(made, before, strict=True))
+    with torch.no_grad():
+        check_detections(model.eval()(images), images, 2)
+
+
+@pytest.mark.parametrize("thin", [1, 2, 5, 18, 19, 40])
+def test_resizing_keeps_a_pixel_and_else_is_torchvisions(thin: int) -> None:
+    """At a longest side of 160, of 3000 x 18 pixels nothing would be left, and of 3000 x 19 one."""
+    options: Any = (96, 160, [0.0] * 3, [1.0] * 3)
+    ours, theirs = KeepAPixel(*options).eval(), GeneralizedRCNNTransform(*options).eval()
+    image, boxes = torch.rand(3, 3000, thin), torch.tensor([[0.0, 300.0, thin, 600.0]])
+    batch, resized = ours([image], [{"boxes": boxes}])
+    sides = batch.image_sizes[0]
+    assert sides == (160, max(1, thin * 160 // 3000))
+    assert torch.allclose(resized[0]["boxes"], torch.tensor([[0.0, 16.0, sides[1], 32.0]]))
+    assert torch.allclose(ours.postprocess(resized, [sides], [(3000, thin)])[0]["boxes"], boxes, rtol=1e-5)
+    if thin > 18:
+        assert torch.equal(theirs([image])[0].tensors, batch.tensors)
 
 
 @pytest.mark.parametrize("detector", DETECTORS)

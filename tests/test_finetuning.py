@@ -76,7 +76,9 @@ def test_weights_that_cannot_be_used_are_one_line(published: dict[str, Path], tm
 
     (tmp_path / "harmful.pth").write_bytes(pickle.dumps({"conv1.weight": Harm()}, protocol=2))
     spec = parse(ARCHITECTURE)
-    for file in ("missing.safetensors", "harmful.pth"):
+    for number, content in enumerate((b"hello", b"", b"\xff\xd8\xff", b"\x80\x02q")):
+        (tmp_path / f"{number}.pth").write_bytes(content)
+    for file in ("missing.safetensors", "harmful.pth", "0.pth", "1.pth", "2.pth", "3.pth"):
         with pytest.raises(SpecError, match="pretrained weights have to be those of the backbone, but .*" + file):
             build(spec, pretrained=str(tmp_path / file))
     assert not (tmp_path / "harm").exists()

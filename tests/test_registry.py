@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import attnpool.pools
-from attnpool.registry import POOLS, SOURCES, Registry, import_all
+from attnpool.registry import POOLS, SOURCES, Registry, did_you_mean, import_all
 
 
 @pytest.mark.parametrize("registry", [POOLS, SOURCES], ids=["pools", "data"])
@@ -31,6 +31,12 @@ def test_an_unknown_name_raises_with_the_nearest() -> None:
     with pytest.raises(KeyError) as caught:
         POOLS["nplnope"]
     assert str(caught.value) == "unknown pooling method 'nplnope' (did you mean 'nlpnope' or 'nlpnoexp' or 'nlp'?)"
+
+
+def test_near_names_are_named_or_all_if_they_are_few() -> None:
+    assert did_you_mean("maxq", ["maxp", "avgp"]) == " (did you mean 'maxp'?)"
+    assert did_you_mean("zzzz", ["maxp", "avgp"]) == " (known: maxp, avgp)"
+    assert did_you_mean("zzzz", []) == did_you_mean("zzzz", map(str, range(31))) == ""
 
 
 def test_registering_twice_fails() -> None:

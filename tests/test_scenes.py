@@ -1,6 +1,11 @@
 """The built-in scenes: what is written can be read by COCO's own tools, and is what the boxes say."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -131,3 +136,39 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert files(tmp_path) == {"mine.txt": b"mine"}
     with pytest.raises(ValueError, match="output has to be a new or an empty folder"):
         make_scenes(tmp_path / "mine.txt", images=1, val=1, test=1)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_killed_run_leaves_nothing_that_looks_like_data(there: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "scenes"
+    if there:
+        folder.mkdir()
+    module = "attnpool.detection.data.scenes"
+    code = f"from {module} import make_scenes; make_scenes({str(folder)!r}, images=40, val=1, test=100000, size=32)"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while not [*tmp_path.rglob("test/0001.jpg")]:  # train.json is written by now
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert [*tmp_path.rglob("train.json")]
+    assert {*tmp_path.glob("scenes/*")} == ({*folder.glob(".scenes-*")} if there else set())
+    if not there:
+        assert make_scenes(folder, images=1, val=1, test=1, size=32) == folder
+        assert sorted(os.listdir(folder)) == ["images", "test.json", "train.json", "val.json"]
+
+
+def test_an_empty_folder_is_filled_and_a_new_one_is_open_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    make_scenes(".", images=1, val=1, test=1, size=32)
+    assert sorted(os.listdir()) == ["images", "test.json", "train.json", "val.json"]
+    make_scenes(tmp_path / "deep" / "new", images=1, val=1, test=1, size=32)
+    assert os.listdir(tmp_path / "deep") == ["new"]
+    assert (tmp_path / "deep/new").stat().st_mode == (tmp_path / "empty").stat().st_mode
+    assert files(tmp_path / "deep/new") == files(tmp_path / "empty")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match=r"output has to be a folder that can be written, but .*file/new: "):
+        make_scenes(tmp_path / "file" / "new", images=1, val=1, test=1, size=32)

@@ -200,6 +200,7 @@ def test_stages_that_are_average_pooling_warn() -> None:
         ("resnet18", "resnet18", 0, "has 1 parts"),
         ("resnet18-nlp-1222-1", "resnet18-nlp-1222-1", 0, "has 4 parts"),
         ("nope-nlp-1222", "nope", 0, "known: resnet18"),
+        ("yolov3:resnet18-nlp-1222", "yolov3:resnet18-nlp-1222", 0, "is a detector's: attnpool detect train"),
         ("resnet19-nlp-1222", "resnet19", 0, "did you mean 'resnet18'"),
         ("dyresnet19-nlp-1222", "resnet19", 2, "did you mean 'resnet18'"),
         ("resnet18.nope-nlp-1222", "resnet18.nope", 0, "cannot be built by timm"),

@@ -145,7 +145,7 @@ def test_accumulated_batches_go_on_too(noise: str, tmp_path: Path, monkeypatch: 
     with pytest.raises(Stopped):
         run(noise, tmp_path / "run", **options)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="accumulate has to be 2 to go on"):
+    with pytest.raises(ValueError, match="accumulate has to be 2, but got 1"):
         run(noise, tmp_path / "run", **{**options, "accumulate": 1}, resume=True)
     found = run(noise, tmp_path / "run", **options, resume=True)
     assert untimed(found) == untimed(expected)
@@ -216,8 +216,13 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step(
 
 def test_a_run_goes_on_with_its_own_arguments_only(noise: str, tmp_path: Path) -> None:
     first = run(noise, tmp_path, epochs=1, resume=True)  # nothing there yet: it starts
-    with pytest.raises(ValueError, match=r"epochs has to be 1 to go on with the run in .*, but got 2"):
+    with pytest.raises(
+        ValueError, match=r"go on with the run in .*, epochs has to be 1, but got 2; --overwrite starts"
+    ):
         run(noise, tmp_path, epochs=2, resume=True)
+    several = r"epochs has to be 1, but got 2; lr has to be None, but got 0.5; seed has to be 0, but got 3; --overwrite"
+    with pytest.raises(ValueError, match=several):
+        run(noise, tmp_path, seed=3, lr=0.5, epochs=2, resume=True)
     with pytest.raises(ValueError, match="resume has to be false where overwrite is true"):
         run(noise, tmp_path, epochs=1, resume=True, overwrite=True)
     assert untimed(run(noise, tmp_path, epochs=1, resume=True, checkpoint_every=1)) == untimed(first)

@@ -210,7 +210,7 @@ def _first_line(function: Callable[..., Any]) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    text = re.sub(r"""Parser key "([\w.]+)":""", r"\1:", str(error))
+    text = re.sub(r"""Parser key "([\w.]+)"( element \d+)?:""", r"\1\2:", str(error))
     for verb in _verbs() if isinstance(error, ArgumentError) else ():
         names = "|".join(["config", *inspect.signature(_function(verb)).parameters])
         text = re.sub(
@@ -221,8 +221,10 @@ def _one_line(error: Exception) -> str:
     if union:
         types = re.sub(r"<class '(\w+)'>|typing\.", lambda match: match[1] or "", union[2]).replace("NoneType", "null")
         text = f"{union[1]} expected one of {types}. Got value: {union[3]}"
-    unknown = re.search(r"invalid choice: '(\w+)' \(choose from", text)
-    return " ".join(text.split()) + (did_you_mean(unknown[1], [*VERBS, *GROUPS]) if unknown else "")
+    unknown = re.search(r"(.*invalid choice: '(.+)') \(choose from (.+)\)", text)
+    if unknown:
+        text = unknown[1] + did_you_mean(unknown[2], re.findall(r"[\w-]+", unknown[3]))
+    return " ".join(text.split())
 
 
 def _say(text: str, code: int) -> int:

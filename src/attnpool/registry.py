@@ -21,12 +21,12 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`" (did you mean 'maxp'?)"`, or all the known names if none is near."""
+    """`" (did you mean 'maxp'?)"`, or all the known names if none is near and they are few."""
     names = list(known)
     near = get_close_matches(word, names, n=3, cutoff=0.5)
     if near:
         return f" (did you mean {' or '.join(map(repr, near))}?)"
-    return f" (known: {', '.join(names)})" if len(names) <= 30 else ""
+    return f" (known: {', '.join(names)})" if 0 < len(names) <= 30 else ""
 
 
 class UnknownNameError(KeyError):

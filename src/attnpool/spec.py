@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from attnpool.attentionspec import parse_attention
-from attnpool.models.stages import PLACEMENTS, Backbone, find_backbone
+from attnpool.models.stages import OF_DETECTOR, PLACEMENTS, Backbone, find_backbone
 from attnpool.poolspec import PoolSpec, SpecError, StagePool, parse_pool, require, resolve, split
 
 __all__ = ["ModelSpec", "PoolSpec", "SpecError", "parse"]
@@ -195,6 +195,8 @@ def parse(text: str, **settings: Any) -> ModelSpec:
     """
     if not isinstance(text, str):
         raise SpecError(f"an architecture has to be a string {GRAMMAR}, but got {text!r}")
+    if ":" in text:
+        raise SpecError(OF_DETECTOR, text, 0)
     tokens = split(text, "-", 0)
     prepool = tokens[0][0] == "prepool"
     if len(tokens) != (6 if prepool else 3):

@@ -57,6 +57,11 @@ class Space:
         for name in ("widths", "patches", "query_blocks", "sides"):
             if not all(number > 0 for number in getattr(self, name)):
                 raise ValueError(f"{name} has to be positive numbers, but got {getattr(self, name)}")
+        for backbone in self.backbones:
+            try:
+                find_backbone(backbone)
+            except ValueError as error:
+                raise ValueError(f"backbones has to be tokens of the grammar, but {backbone!r} {error}") from None
 
     def networks(self) -> list[ModelSpec]:
         """Every network, its image size and blocks of queries left open."""

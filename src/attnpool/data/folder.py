@@ -22,18 +22,24 @@ Sample = tuple[str, int]  # file, label
 
 
 class FolderImages(Dataset[tuple[Image.Image, int]]):
-    """Labelled image files, each decoded to RGB when it is read. A broken one is a `DataError` that names it."""
+    """Labelled image files, each decoded to RGB when it is read. A broken one is a `DataError` that names it.
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
+    Args:
+        samples: Files and labels.
+        upright: Turn photographs as their EXIF orientation says.
+    """
+
+    def __init__(self, samples: Sequence[Sample], *, upright: bool = False) -> None:
         self.samples = list(samples)
         self.targets = [label for _, label in self.samples]
+        self.upright = upright
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         file, label = self.samples[index]
-        return read_image(file), label
+        return read_image(file, upright=self.upright), label
 
 
 @SOURCES.register("folder")
@@ -41,7 +47,8 @@ def folder(path: str) -> Source:
     """Images in one folder a class: PATH/train/CLASS/*, PATH/test/CLASS/* (and val), or PATH/CLASS/* alone.
 
     A `val` folder beside `test` is the validation split; without `test` it is the test split. With class folders only,
-    a fixed fifth of each class is the test split. Images become RGB; mean and std are those of ImageNet.
+    a fixed fifth of each class is the test split. Images become RGB, photographs upright as their EXIF
+    orientation says; mean and std are those of ImageNet.
 
     Raises:
         DataError: A missing path, no images, an empty class, or classes that differ between the splits.
@@ -60,7 +67,7 @@ def folder(path: str) -> Source:
         raise DataError(f"{root} has to have train and test (or val) folders, but got only {' and '.join(names)}")
     else:
         classes, splits = labelled_files(root, names)
-    images = {name: FolderImages(samples) for name, samples in splits.items()}
+    images = {name: FolderImages(samples, upright=True) for name, samples in splits.items()}
     test = images.pop("test" if "test" in images else "val")
     name = f"folder:{root.resolve()}"
     return Source(name, images["train"], test, classes, 3, IMAGENET_MEAN, IMAGENET_STD, val=images.get("val"))

@@ -76,7 +76,8 @@ class HuggingFaceImages(Dataset[tuple[Image.Image, int]]):
         found = self.rows[index][self.image] or {}
         data, path = found.get("bytes"), found.get("path")
         name = f"{path or index} in {self.name}"
-        return read_image(BytesIO(data) if data is not None else path or "", name), self.targets[index]
+        image = read_image(BytesIO(data) if data is not None else path or "", name, upright=True)  # as `datasets` does
+        return image, self.targets[index]
 
 
 def _load(name: str, data_dir: Path | None, download: bool) -> dict[str, Any]:

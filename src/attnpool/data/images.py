@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import IO
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from attnpool.data.source import DataError
 
@@ -23,12 +23,14 @@ class BrokenImageError(DataError):
         self.reason = reason
 
 
-def read_image(file: str | Path | IO[bytes], name: str = "") -> Image.Image:
+def read_image(file: str | Path | IO[bytes], name: str = "", *, upright: bool = False) -> Image.Image:
     """The image in `file` as RGB.
 
     Args:
         file: Path, or a file that is open.
         name: What errors call it; by default the path.
+        upright: Turn and flip a photograph as its EXIF orientation says; else its pixels are as they are stored, which
+            is what boxes are drawn on and published data sets are read as (but of a TIFF, which Pillow always turns).
 
     Raises:
         BrokenImageError: naming the file, if it is missing, broken, or has more than 8 bits a channel (Pillow would
@@ -38,6 +40,8 @@ def read_image(file: str | Path | IO[bytes], name: str = "") -> Image.Image:
         with Image.open(file) as image:
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"more than 8 bits a channel (mode {image.mode})")
+            if upright:
+                ImageOps.exif_transpose(image, in_place=True)
             return image.convert("RGB")
     except Exception as error:  # Pillow's decoders raise errors of many types
         reason = " ".join(f"{type(error).__name__}: {error}".split())

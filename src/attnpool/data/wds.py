@@ -92,7 +92,7 @@ class TarImages:
         label = sample.get("cls", b"").decode("ascii", "replace").strip()
         if not label.isdecimal() or int(label) >= self.classes:
             raise DataError(f"each sample has to have a cls from 0 to {self.classes - 1}, but {name} has {label!r}")
-        return partial(read_image, BytesIO(sample[kind]), name), int(label)
+        return partial(read_image, BytesIO(sample[kind]), name, upright=True), int(label)
 
 
 def _info(root: Path) -> dict[str, Any]:

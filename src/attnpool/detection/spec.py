@@ -48,8 +48,8 @@ class DetectionSpec:
         object.__setattr__(self, "image_size", tuple(self.image_size))
         network = replace(self.network, num_classes=ModelSpec.num_classes, input_size=None)  # they do not count
         object.__setattr__(self, "network", network)
-        known = did_you_mean(self.detector, DETECTORS)
-        require(self.detector in DETECTORS, "detector", f"one of {', '.join(DETECTORS)}{known}", self.detector)
+        near = did_you_mean(self.detector, DETECTORS)
+        require(self.detector in DETECTORS, "detector", f"the name of a detector{near}", self.detector)
         require(self.num_classes >= 1, "num_classes", "positive", self.num_classes)
         require(self.network.in_channels == 3, "in_channels", "3 for a detector", self.network.in_channels)
         for size in (self.image_size, *self.sizes):
@@ -92,7 +92,7 @@ def parse_detector(text: str, **settings: Any) -> DetectionSpec:
     """
     detector, colon, architecture = text.partition(":")
     if not colon:
-        raise SpecError(f"detector has to be written {GRAMMAR}, but got {text!r}", text)
+        raise SpecError(f"detector has to be written {GRAMMAR}, e.g. yolov3:resnet18-nlp-1222, but got {text!r}", text)
     own = {name: settings.pop(name) for name in OF_DETECTOR if name in settings}
     return DetectionSpec(detector, parse(architecture, **settings), **own)
 

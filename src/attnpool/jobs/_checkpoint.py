@@ -1,5 +1,6 @@
 """A classifier or a detector from its checkpoint: a verb is for one of the two."""
 
+from pathlib import Path
 from typing import Any
 
 from attnpool.detection.spec import DetectionSpec
@@ -12,7 +13,7 @@ def load_classifier(checkpoint: str) -> Any:
     Raises:
         CheckpointError: for a checkpoint that cannot be read, or that is of a detector.
     """
-    model: Any = load(checkpoint)
+    model = _loaded(checkpoint)
     if isinstance(model.spec, DetectionSpec):
         raise CheckpointError(
             f"checkpoint has to be that of a classifier, but {checkpoint} is of {model.spec}: attnpool detect is for it"
@@ -26,7 +27,15 @@ def load_detector(checkpoint: str) -> Any:
     Raises:
         CheckpointError: for a checkpoint that cannot be read, or that is of no detector.
     """
-    model: Any = load(checkpoint)
+    model = _loaded(checkpoint)
     if not isinstance(model.spec, DetectionSpec):
         raise CheckpointError(f"checkpoint has to be that of a detector, but {checkpoint} is of {model.spec}")
     return model
+
+
+def _loaded(checkpoint: str) -> Any:
+    if ":" in str(checkpoint) and not Path(checkpoint).exists():
+        raise CheckpointError(
+            f"checkpoint has to be a folder, but {checkpoint} is a detector's string, which attnpool detect train takes"
+        )
+    return load(checkpoint)

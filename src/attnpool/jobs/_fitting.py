@@ -1,24 +1,70 @@
 """The one training loop: what training, and training on after a change, share."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from attnpool.data.loaders import Loaders
 from attnpool.detection.data.batches import BoxLoaders
+from attnpool.jobs._annealing import Annealing
 from attnpool.jobs._cluster import ALONE, Processes
 from attnpool.jobs._finetuning import Freezing
+from attnpool.jobs._folder import at_work
 from attnpool.jobs._keeper import Keeper
 from attnpool.jobs._learner import Learner, Recipe
 from attnpool.jobs._state import STATE, StateIO
-from attnpool.jobs._survival import Stopped, StopTraining
+from attnpool.jobs._survival import Stopped, StopTraining, Survival
 from attnpool.jobs._sync import SyncBatchNorm
 from attnpool.jobs._trainer import make_trainer, stopping_cleanly
 from attnpool.pools._attention import SelfAttention
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+@contextmanager
+def trained(
+    learner: Learner,
+    loaders: Loaders | BoxLoaders,
+    keeper: Keeper,
+    arguments: dict[str, Any],
+    me: Processes,
+    prepare: Callable[[bool], None],
+) -> Iterator[dict[str, Any] | None]:
+    """A block that follows on the training of a run: the run has its folder for itself until the block ends.
+
+    Gives the results if another process finished the run while this one got ready; then nothing was trained.
+
+    Args:
+        learner, loaders, keeper: What is trained, on what, and what keeps its checkpoints.
+        arguments: Of the job, by their names.
+        me: Which of the processes that train together.
+        prepare: Called before the training, with whether the run goes on.
+
+    Raises:
+        ValueError: as `at_work` and `fit_`.
+        FileExistsError: as `at_work`.
+        Stopped: as `fit_`.
+    """
+    survival = Survival(keeper.output, loaders.order, arguments["checkpoint_every"], loaders.stream_workers)
+    trainer = make_fitter(
+        keeper,
+        learner.recipe,
+        arguments["epochs"],
+        arguments["accelerator"],
+        arguments["progress"],
+        me=me,
+        callbacks=[Annealing(), survival],
+        **{name: arguments[name] for name in ("precision", "accumulate", "sync_batchnorm")},
+    )
+    with at_work(keeper.output, arguments, me) as (goes_on, done):
+        if not done:
+            prepare(goes_on)
+            fit_(learner, trainer, keeper, loaders, arguments["resume"])
+            trainer.strategy.barrier()
+        yield done
 
 
 def make_fitter(

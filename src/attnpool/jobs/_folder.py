@@ -135,7 +135,7 @@ def check_same_run(folder: Path, arguments: dict[str, Any]) -> None:
     """Refuse to go on with other arguments than those of the run in the folder.
 
     Raises:
-        ValueError: naming the first argument that differs.
+        ValueError: naming every argument that differs, in their order.
     """
     try:
         before = yaml.safe_load((folder / CONFIG).read_text())
@@ -143,13 +143,11 @@ def check_same_run(folder: Path, arguments: dict[str, Any]) -> None:
         raise ValueError(f"{folder / CONFIG} has to be that of a run to go on with, but is no YAML: {error}") from error
     if not isinstance(before, dict):
         raise ValueError(f"{folder / CONFIG} has to hold the arguments of a run to go on with, but holds {before!r}")
-    now = yaml.safe_load(yaml.safe_dump(arguments))
-    for name in now.keys() - MAY_CHANGE:
-        if name in before and before[name] != now[name]:
-            raise ValueError(
-                f"{name} has to be {before[name]!r} to go on with the run in {folder}, but got {now[name]!r}; "
-                "--overwrite starts anew"
-            )
+    now = yaml.safe_load(yaml.safe_dump(arguments, sort_keys=False))
+    decides = [name for name in now if name in before and name not in MAY_CHANGE]
+    other = [f"{n} has to be {before[n]!r}, but got {now[n]!r}" for n in decides if before[n] != now[n]]
+    if other:
+        raise ValueError(f"to go on with the run in {folder}, {'; '.join(other)}; --overwrite starts anew")
 
 
 def finished(folder: Path) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""`attnpool list`: the pooling methods, backbones and data sources that there are."""
+"""`attnpool list`: the pooling methods, backbones, detectors and data sources that there are."""
 
 import inspect
 from collections.abc import Sequence
@@ -8,11 +8,12 @@ from typing import Literal
 from rich.markup import escape
 from rich.table import Table
 
-import attnpool.pools  # noqa: F401  (fills the registry)
+import attnpool.detection.detectors
+import attnpool.pools  # noqa: F401  (both fill a registry)
 from attnpool.data._published import PUBLISHED
 from attnpool.models.stages import BACKBONES
 from attnpool.poolspec import option_names
-from attnpool.registry import POOLS, SOURCES, Entry, Registry, import_all
+from attnpool.registry import DETECTORS, POOLS, SOURCES, Entry, Registry, import_all
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Catalogue:
         return table
 
 
-def list_(what: Literal["pools", "models", "data"]) -> Catalogue:
-    """List the pooling methods, the backbones or the data sources.
+def list_(what: Literal["pools", "models", "detectors", "data"]) -> Catalogue:
+    """List the pooling methods, the backbones, the detectors or the data sources.
 
     Args:
-        what: pools, models or data.
+        what: pools, models, detectors or data.
     """
-    return {"pools": _pools, "models": _models, "data": _data}[what]()
+    return {"pools": _pools, "models": _models, "detectors": _detectors, "data": _data}[what]()
 
 
 def _pools() -> Catalogue:
@@ -64,6 +65,13 @@ def _models() -> Catalogue:
     ]
     rows.append(("a timm name", "one each", "before", "1.0", "any timm model whose stages can be told apart"))
     return Catalogue("Backbones", ("name", "digits", "placement", "width", "timm model"), rows)
+
+
+def _detectors() -> Catalogue:
+    own = ("sizes", "anchors", "neck")
+    rows = [(*row, " ".join(f"--{o}" for o in own if DETECTORS[row[0]].takes(o))) for row in _described(DETECTORS)]
+    columns = ("name", "what it is, and its paper", "options of detect train that not all have")
+    return Catalogue("Detectors, as in NAME:ARCHITECTURE", columns, rows)
 
 
 def _data() -> Catalogue:

@@ -31,7 +31,7 @@ def predict(checkpoint: str, images: list[str], *, top: int = 3) -> Predictions:
 
     Args:
         checkpoint: Folder of the checkpoint.
-        images: Image files of any kind that Pillow reads.
+        images: Image files of any kind that Pillow reads; photographs are turned upright as their EXIF says.
         top: Classes to name for each image.
 
     Raises:
@@ -47,7 +47,9 @@ def predict(checkpoint: str, images: list[str], *, top: int = 3) -> Predictions:
     found = {}
     for path in images:
         with torch.inference_mode():
-            likely = model(transform(read_image(path)).unsqueeze(0)).softmax(1)[0].topk(min(top, len(classes)))
+            likely = (
+                model(transform(read_image(path, upright=True)).unsqueeze(0)).softmax(1)[0].topk(min(top, len(classes)))
+            )
         values = zip(likely.indices.tolist(), likely.values.tolist(), strict=True)
         found[str(path)] = [(classes[index], value) for index, value in values]
     return Predictions(found)

@@ -49,7 +49,7 @@ def scenes(
         seed: The same seed gives the same files.
 
     Raises:
-        ValueError: for an argument that breaks its rule, or a folder that is not empty.
+        ValueError: for an argument that breaks its rule, or a folder that is not empty or cannot be made.
     """
     folder = make_scenes(output, images=images, val=val, test=test, size=size, classes=classes, seed=seed)
     splits = ("train", "val", "test")

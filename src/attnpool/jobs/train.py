@@ -7,16 +7,14 @@ from typing import Any, Literal
 from attnpool.data.augmentation import Crop
 from attnpool.data.loaders import Batches, Share
 from attnpool.data.preprocessing import Interpolation
-from attnpool.jobs._annealing import Annealing
 from attnpool.jobs._classifier import Classifier
 from attnpool.jobs._cluster import Processes, processes
-from attnpool.jobs._fitting import Precision, fit_, make_fitter
-from attnpool.jobs._folder import at_work, earlier, finish
+from attnpool.jobs._fitting import Precision, trained
+from attnpool.jobs._folder import earlier, finish
 from attnpool.jobs._keeper import Keeper
 from attnpool.jobs._learner import OptimizerName, ScheduleName
 from attnpool.jobs._setup import check_settings, set_up
 from attnpool.jobs._source import OnBadImage, open_data, write_skipped
-from attnpool.jobs._survival import Survival
 from attnpool.jobs._trained import TrainResult
 from attnpool.jobs._trainer import check_size, run_test, seeded
 from attnpool.models.build import build
@@ -158,28 +156,17 @@ def train(
     with seeded(seed):
         model = build(ready.spec, pretrained=pretrained_file or pretrained)
         check_size(model, ready.preprocessing.image_size)
-        survival = Survival(folder, ready.loaders.order, checkpoint_every, ready.loaders.stream_workers)
-        trainer = make_fitter(
-            keeper,
-            ready.recipe,
-            epochs,
-            accelerator,
-            progress,
-            me=me,
-            callbacks=[Annealing(), survival],
-            precision=precision,
-            accumulate=accumulate,
-            sync_batchnorm=sync_batchnorm,
-        )
         if compile:
             model.compile()
-        with at_work(folder, arguments, me) as (goes_on, done):
-            if done:
-                return TrainResult.from_json(done)
+        learner = Classifier(model, ready.spec.num_classes, ready.recipe, seed)
+
+        def prepare(goes_on: bool) -> None:
             if me.writes and not goes_on:
                 write_skipped(folder, broken)
-            fit_(Classifier(model, ready.spec.num_classes, ready.recipe, seed), trainer, keeper, ready.loaders, resume)
-            trainer.strategy.barrier()
+
+        with trained(learner, ready.loaders, keeper, arguments, me, prepare) as done:
+            if done:
+                return TrainResult.from_json(done)
             return _conclude(keeper, ready.loaders.test, accelerator, me, len(broken))
 
 

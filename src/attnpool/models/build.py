@@ -1,11 +1,10 @@
 """From a spec to a network: a timm backbone, its strides set, its pools put in."""
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from torch import nn
 
 from attnpool.layers.dynamic_conv import make_dynamic_
@@ -95,11 +94,16 @@ def _backbone(spec: ModelSpec, pretrained: bool | str) -> Any:
     if not pretrained:
         return spec.family.instantiate(spec.width, **plain)
     where = {"pretrained_cfg_overlay": {"file": pretrained}} if isinstance(pretrained, str) else {}
+    rule = "pretrained weights have to be those of the backbone"
+    if where and not Path(str(pretrained)).is_file():
+        raise SpecError(f"{rule}, but {pretrained} is no file")
     try:
         return spec.family.instantiate(spec.width, **plain, pretrained=True, **where)
-    except (OSError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
+    except ValueError:  # of an argument
+        raise
+    except Exception as error:  # reading a file that holds no weights raises errors of many types
         source = pretrained if where else f"timm's hub (without a network: pretrained_file), {spec.family.timm_name}"
-        raise SpecError(f"pretrained weights have to be those of the backbone, but {source} fails: {error}") from error
+        raise SpecError(f"{rule}, but {source} fails: {type(error).__name__}: {error}") from error
 
 
 def _start_classifier_(net: Any, pretrained: bool) -> None:

@@ -50,6 +50,8 @@ class Backbone:
         return net
 
 
+OF_DETECTOR = "is a detector's: attnpool detect train and attnpool.detection.build take detectors"
+"""What is said of a name with a colon, which only detector strings have."""
 PLACEMENTS = ("before", "after_first", "end")
 """Where a pool may stand in a stage: before it, after its first block (which runs at stride 1), or at its end."""
 
@@ -58,8 +60,11 @@ def find_backbone(name: str) -> Backbone:
     """The backbone of a token: one of ours, or any timm model whose stages can be found.
 
     Raises:
-        ValueError: for an unknown name (the message names the nearest), or where no stages can be told apart.
+        ValueError: for an unknown name (the message names the nearest), a detector's, or where no stages can be told
+            apart.
     """
+    if ":" in name:
+        raise ValueError(OF_DETECTOR)
     return BACKBONES[name] if name in BACKBONES else _timm_backbone(name)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -28,6 +28,8 @@ class BoxLoaders:
     train: BoxBatches
     val: BoxBatches
     test: BoxBatches | None
+    stream_workers: ClassVar[None] = None
+    """As of `Loaders`: images with boxes are never a stream."""
 
     @property
     def order(self) -> Order:

@@ -86,7 +86,8 @@ def _image(file: Path, folder: Path, number: int, entry: Mapping[str, Any]) -> I
         )
     path = folder / name
     if not path.is_file():
-        raise DataError(f"images of {file} have to lie in {folder}, but {path} (image {number}) does not exist")
+        fault = "is no file" if path.exists() else "does not exist"
+        raise DataError(f"images of {file} have to lie in {folder}, but {path} (image {number}) {fault}")
     return ImageFile(str(path), width, height, number)
 
 

@@ -11,6 +11,8 @@ from attnpool.data.images import read_image
 from attnpool.data.source import DataError
 from attnpool.detection.data.source import Boxes
 
+TURNED = " (the pixels as stored: if EXIF turns it, store it upright, as it was annotated)"
+
 
 class ImageFile(NamedTuple):
     """Where an image lies, and what its annotations say of it: its size in pixels, and its number."""
@@ -67,7 +69,7 @@ class MarkedFiles:
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, Boxes]:
-        """The image as RGB, and its boxes.
+        """The image as RGB, its pixels as they are stored, and its boxes.
 
         Raises:
             BrokenImageError: An image that cannot be read.
@@ -76,9 +78,10 @@ class MarkedFiles:
         file = self.files[index]
         image = read_image(file.path)
         if image.size != (file.width, file.height):
+            turned = image.size == (file.height, file.width)
             raise DataError(
                 f"size of {file.path} has to be {file.width} x {file.height}, as its annotations say, but is "
-                f"{image.width} x {image.height}"
+                f"{image.width} x {image.height}{TURNED if turned else ''}"
             )
         return image, self.annotations(index)
 

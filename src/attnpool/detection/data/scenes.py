@@ -1,9 +1,11 @@
 """The built-in scenes: things of Fashion-MNIST on parts of a photograph, written in COCO's format."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,6 +111,9 @@ def make_scenes(
     most 30 %; `area` is that within the outline. Things on the training scenes are training images, those on the others
     test images.
 
+    Everything is written in a hidden folder, beside `folder` or in it if it is there, and moved when it is whole. A
+    process that is killed leaves that one behind, and no half data set.
+
     Args:
         folder: A new or an empty folder.
         images, val, test: Scenes of each split.
@@ -121,19 +126,46 @@ def make_scenes(
         The folder.
 
     Raises:
-        ValueError: An argument that breaks its rule, or a folder that is not empty.
+        ValueError: An argument that breaks its rule, or a folder that is not empty or cannot be made.
     """
     root = Path(folder).expanduser()
     _check({"images": images, "val": val, "test": test}, size, classes, objects, seed)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ValueError(f"output has to be a new or an empty folder, but {root} exists and is not empty")
     source, photo = fashion_mnist(), _photo()
-    for split, (name, count) in enumerate({"train": images, "val": val, "test": test}.items()):
-        things = source.train if name == "train" else source.test
-        assert isinstance(things, ArrayImages)
-        drawer = _Drawer(things, tuple(range(classes)), photo, size, objects)
-        _write(root, name, count, drawer, (seed, split))
+    with _in_one_move(root) as made:
+        for split, (name, count) in enumerate({"train": images, "val": val, "test": test}.items()):
+            things = source.train if name == "train" else source.test
+            assert isinstance(things, ArrayImages)
+            drawer = _Drawer(things, tuple(range(classes)), photo, size, objects)
+            _write(made, name, count, drawer, (seed, split))
     return root
+
+
+@contextmanager
+def _in_one_move(root: Path) -> Iterator[Path]:
+    """A folder to write in, which becomes `root` at the end of the block, or is removed at an error.
+
+    If `root` is there (an empty folder, perhaps a mounted one or the one that a shell is in), the parts are moved into
+    it, and what training needs last.
+    """
+    there = root.exists()
+    try:
+        place = root if there else root.parent
+        place.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{root.name}-", dir=place) as beside:
+            made = Path(beside) / "scenes"
+            made.mkdir()
+            yield made
+            if not there:
+                made.rename(root)
+                return
+            for part in sorted(made.iterdir(), key=lambda part: (part.is_file(), part.name == "train.json")):
+                part.rename(root / part.name)
+    except OSError as error:
+        raise ValueError(
+            f"output has to be a folder that can be written, but {root}: {error.strerror or error}"
+        ) from error
 
 
 def silhouette(pixels: Array) -> Array:

@@ -104,9 +104,12 @@ def open_boxes(text: str, *, classes: Sequence[str] = (), all_there: bool = True
 
 
 def _picked(source: BoxSource, classes: tuple[str, ...], all_there: bool) -> BoxSource:
-    needs_all = all_there or not {*classes} & {*source.classes}
+    if not all_there and not {*classes} & {*source.classes}:
+        raise DataError(
+            f"{source.name} has to have some of the classes {', '.join(classes)}, but has {', '.join(source.classes)}"
+        )
     for name, count in Counter(classes).items():
-        if name not in source.classes and needs_all:
+        if name not in source.classes and all_there:
             raise DataError(
                 f"classes has to name classes of {source.name}, but got {name!r}{did_you_mean(name, source.classes)}"
             )

@@ -1,7 +1,7 @@
 """How images and their boxes become what a detector takes, and how training images are varied at random."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from PIL import Image
@@ -60,10 +60,21 @@ class BoxAugmentation:
             v2.RandomPhotometricDistort(p=self.jitter): self.jitter > 0,
             scaled: self.scale != (1.0, 1.0),
             v2.RandomZoomOut(fill=fill, p=self.zoom_out): self.zoom_out > 0,
-            v2.RandomIoUCrop(): self.crop == "iou",
+            _IoUCrop(): self.crop == "iou",
             v2.RandomHorizontalFlip(self.hflip): self.hflip > 0,
         }
         return v2.Compose([*(part for part, used in parts.items() if used), v2.SanitizeBoundingBoxes()])
+
+
+class _IoUCrop(v2.RandomIoUCrop):
+    """Torchvision's, which fails where 0.3 to 1 of a side of 1 to 3 pixels is none; such an image stays as it is."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        try:
+            params: dict[str, Any] = super().make_params(flat_inputs)
+        except ZeroDivisionError:
+            return {}
+        return params
 
 
 class Training:

@@ -1,6 +1,7 @@
 """Pascal VOC's format: an XML file beside each image, with its boxes."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -44,13 +45,16 @@ def voc(directory: str, split: str = "") -> BoxSource:
         DataError: Missing files, or an XML file that is not of VOC; it names the file.
     """
     root = Path(directory).expanduser()
+    if not root.is_dir():
+        fault = "is a file" if root.exists() else "does not exist"
+        raise DataError(f"directory of a voc source has to be a folder, but {root} {fault}")
     notes, pictures = (root / name for name in ("Annotations", "JPEGImages"))
     if not notes.is_dir():
         notes = pictures = root
     files = {file.stem: file for file in sorted(notes.glob("*.xml"))}
     if not files:
         raise DataError(f"directory of a voc source has to hold XML files, but {notes} has none")
-    chosen = _split(root, split) if split else list(files)
+    chosen = _split(root, split, files) if split else list(files)
     for stem in chosen:
         if stem not in files:
             raise DataError(f"each image of {split} has to have an XML file, but {notes / stem}.xml does not exist")
@@ -75,16 +79,20 @@ def voc(directory: str, split: str = "") -> BoxSource:
     return BoxSource(name, found, tuple(classes), found.dropped)
 
 
-def _split(root: Path, split: str) -> list[str]:
+def _split(root: Path, split: str, known: Collection[str]) -> list[str]:
+    """The images that a list names, one a line; in VOC's lists of one class a line ends in 1, 0 or -1."""
     lists = root / "ImageSets" / "Main"
     file = lists / f"{split}.txt"
     if not file.is_file():
-        known = sorted(path.stem for path in lists.glob("*.txt"))
-        raise DataError(f"split {split!r} has to be a file {file}, which does not exist{did_you_mean(split, known)}")
-    stems = list(dict.fromkeys(line.split()[0] for line in file.read_text().splitlines() if line.strip()))
-    if not stems:
+        others = sorted(path.stem for path in lists.glob("*.txt"))
+        raise DataError(f"split {split!r} has to be a file {file}, which does not exist{did_you_mean(split, others)}")
+    try:
+        lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} has to name images, one a line, but is no text: {error}") from error
+    if not lines:
         raise DataError(f"{file} has to name images, but is empty")
-    return stems
+    return list(dict.fromkeys(line if line in known else re.sub(r"\s+(-?1|0)$", "", line) for line in lines))
 
 
 def _image(folder: Path, stem: str, scene: _Scene) -> str:
@@ -109,13 +117,20 @@ def _scene(file: Path) -> _Scene:
         root = ElementTree.fromstring(file.read_bytes(), ElementTree.XMLParser(target=_WithoutDoctype()))
         if root.tag != "annotation":
             raise ValueError(f"its root is {root.tag}")
-        width, height = (int(side) for side in _texts(root, ("size/width", "size/height")))
+        sides = _texts(root, ("size/width", "size/height"))
+        width, height = (_whole(side) for side in sides)
         if min(width, height) < 1:
-            raise ValueError(f"its size is {width} x {height}")
+            raise ValueError(f"its size is {' x '.join(sides)}")
         things = [_thing(number, entry) for number, entry in enumerate(root.iterfind("object"), 1)]
     except (OSError, ValueError, ElementTree.ParseError) as error:
         raise DataError(f"{file} has to be annotations of Pascal VOC, but {error}") from error
     return _Scene(root.findtext("filename", "").strip(), width, height, things)
+
+
+def _whole(text: str) -> int:
+    """The number of a text such as 500 or, as some tools write it, 500.0; 0 if it is no whole number."""
+    value = float(text)
+    return int(value) if value.is_integer() else 0
 
 
 def _thing(number: int, entry: ElementTree.Element) -> _Thing:

@@ -6,6 +6,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from attnpool.detection._resize import keep_a_pixel_
 from attnpool.detection.levels import Levels
 from attnpool.detection.pyramid import Pyramid
 from attnpool.models.features import StageFeatures
@@ -42,7 +43,7 @@ def faster_rcnn(
     levels = Levels(features, 4, finest=4)
     reductions = [*levels.reductions, 2 * levels.reductions[-1]]
     names = [str(i) for i in range(len(levels.reductions))]
-    return FasterRCNN(
+    detector = FasterRCNN(
         Pyramid(levels, neck, LastLevelMaxPool()),
         num_classes=None,
         min_size=(*(size[0] for size in sizes), image_size[0]),
@@ -55,3 +56,5 @@ def faster_rcnn(
         box_predictor=FastRCNNPredictor(4 * neck, num_classes + 1),
         size_divisible=max(32, levels.reductions[-1]),
     )
+    keep_a_pixel_(detector)
+    return detector

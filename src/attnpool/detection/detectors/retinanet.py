@@ -4,6 +4,7 @@ from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from attnpool.detection._resize import keep_a_pixel_
 from attnpool.detection.levels import Levels
 from attnpool.detection.pyramid import Pyramid
 from attnpool.models.features import StageFeatures
@@ -39,7 +40,7 @@ def retinanet(
     levels = Levels(features, 3)
     reductions = [levels.reductions[0] * 2**i for i in range(5)]
     anchors = tuple(tuple(int(4 * r * part) for part in OCTAVE) for r in reductions)
-    return RetinaNet(
+    detector = RetinaNet(
         Pyramid(levels, neck, LastLevelP6P7(neck, neck)),
         num_classes + 1,  # the first is never used: labels count from 1
         min_size=(*(size[0] for size in sizes), image_size[0]),
@@ -48,3 +49,5 @@ def retinanet(
         image_std=list(std),
         anchor_generator=AnchorGenerator(anchors, ((0.5, 1.0, 2.0),) * len(anchors)),
     )
+    keep_a_pixel_(detector)
+    return detector

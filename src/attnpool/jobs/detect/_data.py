@@ -15,7 +15,7 @@ from attnpool.jobs._write import write_whole
 SUBSETS = {
     "traffic": ("person", "bicycle", "car", "motorcycle", "bus", "train", "truck", "traffic light"),
 }
-"""Names of several classes of COCO; traffic: the eight of Chen et al., WACV 2023."""
+"""Names of several classes of COCO; traffic: our reading of the eight of Chen et al., WACV 2023."""
 ANCHORS = "anchors.json"
 COUNTS = {"yolov3": 9, "ssd": 30, "ssdlite": 36}
 """Anchors of a detector that has some: YOLOv3's of three levels, SSD's of six."""
@@ -48,7 +48,10 @@ def fitted(source: BoxSource, image_size: tuple[int, int], count: int, seed: int
         shapes.append(sides * torch.tensor((width / wide, height / high)))
     if not sum(map(len, shapes)):
         raise DataError(f"data has to have boxes to fit anchors to, but {source.name} has none")
-    return fit_anchors(torch.cat(shapes), count, seed)
+    try:
+        return fit_anchors(torch.cat(shapes), count, seed)
+    except ValueError as error:  # fewer different boxes than anchors
+        raise DataError(f"data has to suit {count} anchors, but {source.name} does not: {error}") from error
 
 
 def read_anchors(file: str, image_size: tuple[int, int]) -> Shapes:
@@ -63,7 +66,8 @@ def read_anchors(file: str, image_size: tuple[int, int]) -> Shapes:
         found = tuple((float(width), float(height)) for width, height in shapes)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"anchors has to be published, fit, or a file of `detect anchors`, but {file}: {error}"
+            f"anchors has to be published, fit, or a file of `detect anchors`, but {file}: "
+            f"{type(error).__name__}: {error}"
         ) from error
     if size != image_size:
         raise ValueError(f"anchors has to be a file for images of {image_size}, but {file} is for {size}")

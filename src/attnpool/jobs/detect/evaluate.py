@@ -76,7 +76,7 @@ def evaluate(
     about = model.description
     where = data or about.training.get("test_data")
     if where is None:
-        raise ValueError(f"data has to be given: {checkpoint} had no test data")
+        raise ValueError(f"data has to be given where the detector was trained without test data, as {checkpoint} was")
     source = open_boxes(where, classes=about.classes, all_there=False)
     batches = evaluation_batches(source, batch_size, workers)
     folder = make_folder(output or Path(checkpoint) / "evaluation")

@@ -26,7 +26,7 @@ class Found:
     Args:
         label: Name of its kind.
         score: How sure, 0 to 1.
-        box: Left, top, right and bottom edge in pixels of the image.
+        box: Left, top, right and bottom edge in pixels of the image as it is shown, upright.
     """
 
     label: str
@@ -71,7 +71,7 @@ def predict(
 
     Args:
         checkpoint: Folder of the checkpoint.
-        images: Image files of any kind that Pillow reads.
+        images: Image files of any kind that Pillow reads; photographs are turned upright as their EXIF says.
         output: Folder for the pictures and the JSON; by default `predictions` in the checkpoint's.
         threshold: Lowest score that counts, 0 to 1.
         progress: Show a progress bar.
@@ -86,14 +86,14 @@ def predict(
     model = load_detector(checkpoint)
     classes = model.description.classes
     for path in images:
-        read_image(path)  # before anything is written
+        read_image(path, upright=True)  # before anything is written
     folder = make_folder(output or Path(checkpoint) / "predictions")
     for earlier in folder.glob("[0-9][0-9][0-9][0-9]-*.png"):
         earlier.unlink()
     found: dict[str, list[Found]] = {}
     terminal = rich.console.Console(stderr=True)
     for number, path in enumerate(track(images, "finding objects", console=terminal, disable=not progress)):
-        image = v2.functional.to_image(read_image(path))
+        image = v2.functional.to_image(read_image(path, upright=True))
         with torch.inference_mode():
             (seen,) = model([v2.functional.to_dtype(image, torch.float32, scale=True)])
         found[str(path)] = _objects(seen, classes, threshold)

@@ -7,13 +7,11 @@ from typing import Any, Literal
 from attnpool.data.loaders import Share
 from attnpool.detection.builder import build_detector
 from attnpool.detection.data.batches import BoxBatches
-from attnpool.jobs._annealing import Annealing
 from attnpool.jobs._cluster import Processes, processes
-from attnpool.jobs._fitting import Precision, fit_, make_fitter
-from attnpool.jobs._folder import at_work, earlier, finish
+from attnpool.jobs._fitting import Precision, trained
+from attnpool.jobs._folder import earlier, finish
 from attnpool.jobs._keeper import Keeper
 from attnpool.jobs._learner import OptimizerName, ScheduleName
-from attnpool.jobs._survival import Survival
 from attnpool.jobs._trainer import seeded
 from attnpool.jobs.detect._data import ANCHORS, check_same_anchors, open_splits, write_anchors
 from attnpool.jobs.detect._detector import Detector, check_batch, run_detector_test
@@ -79,7 +77,9 @@ def train(
         data: Images with boxes to train on: coco:IMAGES:ANNOTATIONS.json or voc:DIR.
         val_data: Those to choose the best epoch by; by default a part of the training images is held out.
         test_data: Those to test the best epoch on; by default there is no test.
-        classes: Kinds of objects to learn, in the order of their labels, or traffic for eight of COCO; by default all.
+        classes: Kinds of objects to learn, in the order of their labels; by default all. traffic alone is eight of
+            COCO's: person, bicycle, car, motorcycle, bus, train, truck, traffic light (our reading of Chen et al., WACV
+            2023).
         output: Folder for everything that the run writes; by default runs/DETECTOR-ARCHITECTURE.
         epochs: Passes over the training data.
         batch_size: Images a step, those of all processes and accumulated batches together.
@@ -143,28 +143,16 @@ def train(
         model = build_detector(spec, pretrained=pretrained_file or pretrained)
         detector = Detector(model, source.classes, ready.recipe, seed)
         check_batch(model, loaders.order.batch_size)
-        survival = Survival(folder, loaders.order, checkpoint_every)
-        trainer = make_fitter(
-            keeper,
-            ready.recipe,
-            epochs,
-            accelerator,
-            progress,
-            me=me,
-            callbacks=[Annealing(), survival],
-            precision=precision,
-            accumulate=accumulate,
-            sync_batchnorm=sync_batchnorm,
-        )
-        with at_work(folder, arguments, me) as (goes_on, done):
-            if done:
-                return DetectionResult.from_json(done)
+
+        def prepare(goes_on: bool) -> None:
             if goes_on:
                 check_same_anchors(folder, spec.anchors)
             elif me.writes:
                 write_anchors(folder / ANCHORS, spec.anchors, spec.image_size)
-            fit_(detector, trainer, keeper, loaders, resume)
-            trainer.strategy.barrier()
+
+        with trained(detector, loaders, keeper, arguments, me, prepare) as done:
+            if done:
+                return DetectionResult.from_json(done)
             return _conclude(keeper, loaders.test, accelerator, me, dict(source.dropped))
 
 
