@@ -31,6 +31,7 @@ from attnpool.jobs._folder import locked
 from attnpool.jobs._grid import Trial, digest, expand, labels
 from attnpool.jobs._journal import Rows
 from attnpool.jobs._settings import differing, known_names
+from attnpool.jobs._task import CLASSIFICATION
 from attnpool.jobs.compare import compare
 
 psutil: Any = pytest.importorskip("psutil")  # which Ray brings
@@ -67,7 +68,7 @@ def test_a_grid_is_every_combination_once_and_known_by_what_it_is(
     assert found == {*product(strings, grid["width"], grid["lr"], grid["attention"])}
     assert len({t.id for t in trials}) == len(trials) == len(found) * seeds
     assert [t.seed for t in trials] == sorted(t.seed for t in trials)  # all configurations of a seed before the next
-    assert all(t.settings["epochs"] == 2 and t.settings.keys() == {*known_names()} for t in trials)
+    assert all(t.settings["epochs"] == 2 and t.settings.keys() == {*known_names(CLASSIFICATION)} for t in trials)
     shuffled = {axis: data.draw(st.permutations(grid[axis])) for axis in data.draw(st.permutations(list(grid)))}
     larger, _ = expand(common, {**shuffled, "placement": [None, "end"]}, [], list(range(seeds + 1)))
     assert {t.id for t in trials} < {t.id for t in larger}  # whatever is around it
@@ -128,7 +129,7 @@ LINES = {
     f"--architectures {STRING} --train {{attention:null}}": "attention has to be text, but got None",
     f"--architectures {STRING} --train {{accelerator:abacus}}": "abacus",
     f"--architectures {STRING} --train {{data:cifar10,data_dir:nowhere,download:false}}": "nowhere",
-    "--trials [{width:1}]": "trials[0] has to have an architecture",
+    "--trials [{width:1}]": "architecture has to be given for all trials or in trials[0], but got none",
     f"--trials [{{architecture:{STRING},widht:1}}]": "trials[0] has to have arguments of train, but 'widht' is none",
     f"--architectures {STRING} --cpus-per-trial 0": "cpus_per_trial has to be positive",
     f"--architectures {STRING} --gpus-per-trial 2": "gpus_per_trial has to be from 0 to 1",
@@ -207,7 +208,8 @@ def test_a_whole_line_that_is_no_row_is_named(line: str, tmp_path: Path) -> None
 
 
 def test_the_table_has_a_row_for_each_configuration_and_says_what_failed() -> None:
-    about = {"memory": {"int8": {"peak": 12_345}}, "macs": 6_780_000, "status": "finished", "name": "maxp"}
+    costs = {"memory": {"int8": {"peak": 12_345}}, "macs": 6_780_000}
+    about = {**costs, "settings": {"architecture": STRING}, "status": "finished", "name": "maxp"}
     rows = [{**about, "seed": i, "test_accuracy": 0.5 + i / 10} for i in range(2)]
     failed = {"status": "failed", "name": "nlp [x]", "seed": 0, "error": "the loss is not finite"}
     result = CompareResult([*rows, failed], 1, 4, "out")
@@ -440,7 +442,7 @@ def check_rows(out: Path, rows: list[dict[str, Any]]) -> None:
     tail = ["attempts", "error", "versions", "commit", "device", "finished_at"]
     for row in rows:
         assert digest({"settings": differing(row["settings"]), "seed": row["seed"]}) == row["trial"]
-        assert row["settings"].keys() == {*known_names()}
+        assert row["settings"].keys() == {*known_names(CLASSIFICATION)}
         assert row["name"] == f"lr={row['settings']['lr']}"
         assert (row["data"], row["versions"]["attnpool"]) == ("npz:tiny.npz", attnpool.__version__)
         if row["status"] == "failed":

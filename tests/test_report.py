@@ -29,6 +29,7 @@ RESULTS = Path(__file__).parent / "report" / "results.jsonl"
 ROWS = [json.loads(line) for line in RESULTS.read_text().splitlines()]
 FINISHED = [row for row in ROWS if row["status"] == "finished"]
 NAMES = list(dict.fromkeys(row["name"] for row in FINISHED))
+DETECTORS = [json.loads(line) for line in (RESULTS.parent / "detectors.jsonl").read_text().splitlines()]
 Opener = Callable[..., Page]
 
 
@@ -125,6 +126,23 @@ def test_summary_and_pictures(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["figures", "r.html"]
 
 
+def test_detectors_are_a_data_set_of_their_test_images_and_have_their_own_columns(tmp_path: Path) -> None:
+    settings = {**DETECTORS[0]["settings"], "test_data": "coco:other:other.json"}
+    other = {**DETECTORS[0], "trial": "0" * 12, "settings": settings}
+    places = [str(RESULTS), write(tmp_path / "d.jsonl", [*DETECTORS, other])]
+    result = attnpool.report(places, output=str(tmp_path / "r.html"), figures=str(tmp_path / "figures"))
+    images, here, there = result.results.data
+    assert here.name.endswith(f"test_data {DETECTORS[0]['settings']['test_data']})")
+    assert there.name.endswith("test_data coco:other:other.json)")
+    assert [len(c.trials) for c in (*here.configurations, *there.configurations)] == [2, 2, 1]
+    with (tmp_path / "figures" / "summary.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    wanted = fmean(row["test_ap50"] for row in DETECTORS if row["name"] == "skip")
+    assert float(rows[len(images.names)]["test_ap50"]) == pytest.approx(wanted)
+    assert [row["test_ap50"] for row in rows[: len(images.names)]] == [""] * len(images.names)
+    assert rows[-1]["test_accuracy"] == ""
+
+
 def test_of_the_same_trial_twice_the_last_row_counts(tmp_path: Path) -> None:
     failed = {**FINISHED[0], "status": "failed", "error": "out of memory"}
     again = write(tmp_path / "again.jsonl", [failed, FINISHED[0], {**FINISHED[1], "test_accuracy": 0.5}])
@@ -180,6 +198,9 @@ BAD = {
     "too few": (json.dumps({**FINISHED[0], "per_class": [1.0]}), [], "per_class has to have 10 numbers"),
     "status": (json.dumps({**FINISHED[0], "status": []}), [], "status has to be 'finished' or 'failed', but got []"),
     "history": (json.dumps({**FINISHED[0], "history": [{"epoch": 1}]}), [], "history: val_accuracy has to be"),
+    "no AP": (json.dumps({**DETECTORS[0], "test_ap": None}), [], "bad.jsonl:1: test_ap has to be a finite number"),
+    "no name for AP": (json.dumps({**DETECTORS[0], "per_class": ["x"]}), [], "per_class has to be a list of numbers"),
+    "curve of AP": (json.dumps({**DETECTORS[0], "history": [{"epoch": 1}]}), [], "history: val_ap has to be a finite"),
     "second line": (json.dumps(FINISHED[0]) + "\n\n7", [], "bad.jsonl:3 has to be a JSON object, but got '7'"),
     "baseline": (json.dumps(FINISHED[0]), ["--baseline", "strided convolutoin"], "did you mean 'strided convolution'?"),
     "folder": (json.dumps(FINISHED[0]), ["-o", "nowhere/r.html"], "output has to be a file in a folder that exists"),
@@ -486,3 +507,52 @@ def test_several_data_sets_and_a_lone_configuration(open_page: Opener, tmp_path:
     page.select_option("#data", label="fashion_mnist")
     assert len(column(page, "name")) == 5
     assert page.input_value("#baseline") == str(NAMES.index("max pooling"))
+
+
+def test_networks_and_detectors_on_one_page(open_page: Opener, tmp_path: Path) -> None:
+    rows = [{**row, "per_class": [row["per_class"][0], None, *row["per_class"][2:]]} for row in DETECTORS]
+    data = rows[0]["data"]
+    file = tmp_path / "r.html"
+    attnpool.report([str(RESULTS), write(tmp_path / "d.jsonl", rows)], output=str(file))
+    page = open_page(file)
+    assert page.inner_text("h1") == f"Accuracy, AP and memory on fashion_mnist, {data}"
+    assert page.inner_text("#scatter-title") == "Accuracy against cost"
+    page.select_option("#data", label=data)
+    assert page.inner_text("#scatter-title") == "AP against cost"
+    assert page.input_value("#y") == "test_ap"
+    assert page.eval_on_selector_all("#curve option", "all => all.map(o => o.value)") == [
+        "val_ap",
+        "val_ap50",
+        "train_loss",
+    ]
+    names = column(page, "name")
+    of_each = {n: [100 * row["test_ap"] for row in rows if row["name"] == n] for n in names}
+    assert len(names) == 2
+    assert names == sorted(of_each, key=lambda n: -fmean(of_each[n]))
+    skip, other = (of_each[n] for n in ("skip", "nlp_headfix2"))
+    half = stats.sem(skip) * stats.t.ppf(0.975, 1)
+    assert column(page, "test_ap")[names.index("skip")] == f"{fmean(skip):.2f} ± {half:.2f}"
+    low, high = stats.ttest_rel(other, skip).confidence_interval(0.95)
+    said = f"{(low + high) / 2:+.2f} ± {(high - low) / 2:.2f} 2 pairs, {'excludes' if low * high > 0 else 'holds'} 0"
+    assert column(page, "difference")[names.index("nlp_headfix2")].lstrip("▲▼ ") == said
+    assert column(page, "test_ap_large") == ["\N{EN DASH}"] * 2  # none on images of 64 pixels
+    assert "Differences in test AP are to skip" in page.inner_text("#table-note")
+    assert page.eval_on_selector_all("#classes .ytick text", "all => all.map(t => t.textContent)") == [
+        name for name in rows[0]["classes"] if name != rows[0]["classes"][1]
+    ]
+    assert "difference in AP, points" in page.inner_text("#classes")
+    assert "Not in the test data, and left out: 1." in page.inner_text("#classes-note")
+    page.locator("#scatter .scatterlayer .points path").first.hover(force=True)
+    page.wait_for_selector("#scatter .hovertext")
+    text = page.eval_on_selector("#scatter .hovertext", "t => t.textContent")
+    assert "test AP50: " in text
+    assert "test AP, large: not measured" in text
+    page.click("[data-sort=test_ap75]")
+    page.select_option("#y", "test_ap_large")
+    assert "none, as it was not measured" in page.inner_text("#front")
+    assert "average precision" in page.inner_text("section[aria-labelledby=reading-title]")
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(prefer_css_page_size=True))) <= 5
+    page.select_option("#data", label="fashion_mnist")
+    assert page.input_value("#y") == "test_accuracy"
+    assert page.get_attribute("th:has([data-sort=test_accuracy])", "aria-sort") == "descending"
+    assert len(column(page, "test_loss")) == 5

@@ -1,5 +1,6 @@
 """A comparison as a whole: what there is to train, the rows that come of it, and the table at the end."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,12 +12,11 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from attnpool.data.source import open_source
 from attnpool.jobs._grid import Trial, labels
 from attnpool.jobs._journal import Row
 from attnpool.jobs._settings import check
+from attnpool.jobs._task import Spec, Task, task_of
 from attnpool.jobs._trial import origin
-from attnpool.spec import ModelSpec
 
 FINISHED, FAILED = "finished", "failed"
 
@@ -48,12 +48,14 @@ class CompareResult:
         return 1 if self.failed else 0
 
     def __rich__(self) -> Group:
-        table = Table(title=f"{len(self.rows)} trials", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = Table(title=f"{len(self.rows)} trials, on their test data", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("configuration", overflow="fold")
-        for name in ("seeds", "test", "range", "peak int8, kB", "MACs, M"):
+        task = task_of(self.rows[0]["settings"]["architecture"])
+        first, *others = [quantity.label.removeprefix("test ") for quantity in task.measures[: task.shown]]
+        for name in ("seeds", first, "range", *others, "peak int8, kB", "MACs, M"):
             table.add_column(name, justify="right", no_wrap=True)
         for name in dict.fromkeys(row["name"] for row in self.rows):
-            table.add_row(escape(name), *_cells([row for row in self.rows if row["name"] == name]))
+            table.add_row(escape(name), *_cells([row for row in self.rows if row["name"] == name], task))
         file = f"{self.output}/results.jsonl"
         lines = [f"results: {file}" + (f" ({self.others} rows of other trials besides)" if self.others else "")]
         if self.merged:
@@ -69,7 +71,7 @@ class Plan:
     """The trials of a comparison, and the network of each configuration."""
 
     trials: Sequence[Trial]
-    specs: Mapping[str, ModelSpec]
+    specs: Mapping[str, Spec]
 
     @classmethod
     def of(cls, trials: Sequence[Trial], running: Mapping[str, Any]) -> "Plan":
@@ -77,19 +79,20 @@ class Plan:
 
         Args:
             trials: Of the comparison.
-            running: Arguments of `train` that decide no outcome: where published data are is among them.
+            running: Arguments that decide no outcome: where published data are is among them.
 
         Raises:
             ValueError: saying in which trial, if there are several configurations.
         """
         configurations = {trial.configuration: trial.settings for trial in trials}
-        names, sources, specs = labels(configurations.values()), {}, {}
-        where_data_are = {name: running[name] for name in ("data_dir", "download") if name in running}
+        names, opened, specs = labels(configurations.values()), dict[str, Any](), {}
         for key, settings in configurations.items():
+            task = task_of(settings["architecture"])
+            data = json.dumps([settings[name] for name in task.data])
             try:
-                if settings["data"] not in sources:
-                    sources[settings["data"]] = open_source(settings["data"], **where_data_are)
-                specs[key] = check(settings, running, sources[settings["data"]])
+                if data not in opened:
+                    opened[data] = task.open({**settings, **running})
+                specs[key] = check(settings, running, opened[data])
             except ValueError as error:
                 where = f" (trial {names[key]!r})" if len(names) > 1 else ""
                 raise ValueError(f"{error}{where}") from error
@@ -115,12 +118,13 @@ class Plan:
         return {**head, **body, "attempts": attempts, "error": error, **about, "finished_at": at}
 
 
-def _cells(rows: Sequence[Row]) -> list[str]:
+def _cells(rows: Sequence[Row], task: Task) -> list[str]:
     done = [row for row in rows if row["status"] == FINISHED]
     seeds = str(len(done)) if len(done) == len(rows) else f"{len(done)} of {len(rows)}"
     if not done:
-        return [seeds, "failed", "", "", ""]
-    found = [row["test_accuracy"] for row in done]
-    spread = f"{min(found):.2%} to {max(found):.2%}" if len(found) > 1 else "-"
+        return [seeds, "failed"]
+    found = [[row[quantity.key] for row in done] for quantity in task.measures[: task.shown]]
+    first, *others = [f"{mean(values):.2%}" for values in found]
+    spread = f"{min(found[0]):.2%} to {max(found[0]):.2%}" if len(done) > 1 else "-"
     peak, macs = done[0]["memory"]["int8"]["peak"], done[0]["macs"]
-    return [seeds, f"{mean(found):.2%}", spread, f"{peak / 1e3:,.1f}", f"{macs / 1e6:,.2f}"]
+    return [seeds, first, spread, *others, f"{peak / 1e3:,.1f}", f"{macs / 1e6:,.2f}"]

@@ -8,12 +8,12 @@ from itertools import product
 from string import Formatter
 from typing import Any
 
-from attnpool.jobs._settings import check_name, complete, differing, known_names
+from attnpool.jobs._settings import ARCHITECTURE, check_name, complete, differing, known_names
+from attnpool.jobs._task import CLASSIFICATION, DETECTION, Task, task_of
 from attnpool.registry import did_you_mean
 
 TEMPLATE = "{backbone}-{method}-{strides}"
 """The architecture of a grid that has none, filled in from its axes."""
-ARCHITECTURE = "architecture"
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Trial:
     """One training of the grid.
 
     Args:
-        settings: Every argument of `train` that decides the outcome but the seed.
+        settings: Every argument of what trains it that decides the outcome but the seed.
         seed: Of the training.
     """
 
@@ -41,7 +41,7 @@ class Trial:
     @property
     def folder(self) -> str:
         """Name of its folder: the string, the seed and the identity."""
-        return f"{self.settings[ARCHITECTURE]}-seed{self.seed}-{self.id}"
+        return f"{self.settings[ARCHITECTURE].replace(':', '-')}-seed{self.seed}-{self.id}"
 
 
 def digest(values: Any) -> str:
@@ -63,28 +63,55 @@ def expand(
     """The trials, each once, all configurations of one seed before the next seed; and how many came up again.
 
     Args:
-        common: Arguments of `train` for all.
-        grid: A list of values for each axis: an argument of `train`, or what {braces} of the architecture name.
-        trials: Further configurations: arguments of `train` beside the common ones.
+        common: Arguments of `train`, or of `detect train`, for all.
+        grid: A list of values for each axis: an argument, or what {braces} of the architecture name.
+        trials: Further configurations: arguments beside the common ones.
         seeds: How many, from 0, or which.
 
     Raises:
         ValueError: naming the axis, argument or value that cannot be used.
     """
-    points = [complete({**common, **point}, "grid") for point in _points(common, grid)]
-    for i, point in enumerate(trials):
-        if not isinstance(point, Mapping):
-            raise ValueError(f"trials[{i}] has to be arguments of train and their values, but got {point!r}")
-        points.append(complete({**common, **point}, f"trials[{i}]"))
+    known = known_names(kind(common, grid, trials))
+    points = []
+    for point in _points(common, grid):
+        points.append(complete({**common, **{name: value for name, value in point.items() if name in known}}, "grid"))
+    for i, further in enumerate(trials):
+        if not isinstance(further, Mapping):
+            raise ValueError(f"trials[{i}] has to be arguments of train and their values, but got {further!r}")
+        points.append(complete({**common, **further}, f"trials[{i}]"))
     if not points:
         raise ValueError("methods, architectures, grid or trials have to say what to compare, but none is given")
     once = {configuration(point): point for point in points}
     return [Trial(point, seed) for seed in _seeds(seeds) for point in once.values()], len(points) - len(once)
 
 
+def kind(common: Mapping[str, Any], grid: Mapping[str, Sequence[Any]], trials: Sequence[Any]) -> Task:
+    """The task of all trials, whose arguments are as for `expand`.
+
+    Raises:
+        ValueError: if there are detectors and others, or for an axis that it does not have.
+    """
+    points = [{**common, **point} for point in [*_points(common, grid), *trials] if isinstance(point, Mapping)]
+    of_each = {task_of(point[ARCHITECTURE]): point[ARCHITECTURE] for point in points if ARCHITECTURE in point}
+    if len(of_each) > 1:
+        one, other = of_each[DETECTION], of_each[CLASSIFICATION]
+        raise ValueError(f"architectures has to have detectors only, or none, but got {one!r} and {other!r}")
+    task = next(iter(of_each), CLASSIFICATION)
+    names = {name for _, fields in _templates(common, grid) for name in fields}
+    for axis in grid:
+        check_name(task, axis, "grid", [*known_names(task), *names])
+    return task
+
+
 def labels(configurations: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """By `configuration`, what tells each from the others in a few words."""
-    every = {configuration(settings): settings for settings in configurations}
+    """By `configuration`, what tells each from the others of its task in a few words."""
+    tasks: dict[Task, dict[str, Mapping[str, Any]]] = {}
+    for settings in configurations:
+        tasks.setdefault(task_of(settings[ARCHITECTURE]), {})[configuration(settings)] = settings
+    return {key: label for every in tasks.values() for key, label in _labels(every).items()}
+
+
+def _labels(every: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     strings = {key: str(settings[ARCHITECTURE]) for key, settings in every.items()}
     parts = {key: string.split("-") for key, string in strings.items()}
     if len({len(tokens) for tokens in parts.values()}) > 1:
@@ -113,17 +140,17 @@ def _points(common: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> lis
             raise ValueError(f"grid.{axis} has to be a list of values, but got {values!r}")
     if not grid:
         return [{}] if ARCHITECTURE in common else []
-    templates = grid.get(ARCHITECTURE) or [common.get(ARCHITECTURE, TEMPLATE)]
-    fields = {template: _fields(template) for template in templates}
-    names = {name for template in templates for name in fields[template]}
-    for axis in grid:
-        check_name(axis, "grid", [*known_names(), *names])
     axes = {axis: values for axis, values in grid.items() if axis != ARCHITECTURE}
     found = []
-    for template, *values in product(templates, *axes.values()):
+    for (template, names), *values in product(_templates(common, grid), *axes.values()):
         point = dict(zip(axes, values, strict=True))
-        found.append({**point, ARCHITECTURE: _fill(template, fields[template], point)})
-    return [{name: value for name, value in point.items() if name in known_names()} for point in found]
+        found.append({**point, ARCHITECTURE: _fill(template, names, point)})
+    return found
+
+
+def _templates(common: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> list[tuple[str, list[str]]]:
+    """The architectures of a grid, and the names in braces of each."""
+    return [(each, _fields(each)) for each in grid.get(ARCHITECTURE) or [common.get(ARCHITECTURE, TEMPLATE)]]
 
 
 def _fields(template: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a row of results.jsonl measures: how good a trial is, and what it costs; names, units, and where they stand."""
+"""Numbers of a row of results.jsonl: names, units, and where they stand; and those that are costs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ class Quantity:
         digits: Decimals that are shown.
         path: Where it stands in the row.
         higher_is_better: Whether more of it is better.
+        optional: Whether a row may lack it.
     """
 
     key: str
@@ -29,12 +30,13 @@ class Quantity:
     digits: int
     path: tuple[str, ...]
     higher_is_better: bool = False
+    optional: bool = False
 
     def of(self, row: Mapping[str, Any]) -> float | None:
         """The number in a row; None if it was not measured."""
         value: Any = row
         for part in self.path:
-            value = None if value is None else value[part]
+            value = None if value is None else value.get(part)
         return value
 
     def text(self, value: float) -> str:
@@ -52,11 +54,6 @@ def _memory(dtype: str, convention: str) -> Quantity:
     return Quantity(f"{dtype}_{convention}", label, "kB", 1e-3, 1, ("memory", dtype, convention))
 
 
-MEASURES = (
-    Quantity("test_accuracy", "test accuracy", "%", 100, 2, ("test_accuracy",), True),
-    Quantity("val_accuracy", "validation accuracy", "%", 100, 2, ("val_accuracy",), True),
-    Quantity("test_loss", "test loss", "", 1, 4, ("test_loss",)),
-)
 COUNTED = (
     *(_memory(dtype, convention) for dtype in DTYPES for convention in CONVENTIONS),
     *(Quantity(f"{dtype}_weights", f"weights, {dtype}", "kB", 1e-3, 1, ("weight_bytes", dtype)) for dtype in DTYPES),
@@ -65,15 +62,8 @@ COUNTED = (
 )
 """Costs that are the same for all seeds."""
 TIMED = (
-    Quantity("latency", "latency", "ms", 1, 2, ("latency", "median_ms")),
+    Quantity("latency", "latency", "ms", 1, 2, ("latency", "median_ms"), optional=True),
     Quantity("seconds", "training", "s", 1, 1, ("seconds",)),
 )
 """Costs that are measured, and shown as the mean over the seeds."""
 COSTS = (*COUNTED, *TIMED)
-CURVES = (
-    Quantity("val_accuracy", "validation accuracy", "%", 100, 2, ("val_accuracy",), True),
-    Quantity("val_loss", "validation loss", "", 1, 4, ("val_loss",)),
-    Quantity("train_accuracy", "training accuracy", "%", 100, 2, ("train_accuracy",), True),
-    Quantity("train_loss", "training loss", "", 1, 4, ("train_loss",)),
-)
-"""What a row of `history` has, by epoch."""

@@ -1,11 +1,12 @@
 """The numbers of a report: estimates, fronts and paired differences, as the page and summary.csv have them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from attnpool.jobs._quantities import COSTS, CURVES, MEASURES, Quantity
+from attnpool.jobs._quantities import COSTS, Quantity
 from attnpool.jobs._results import Configuration, DataSet
 from attnpool.jobs._statistics import Estimate, estimate, front, paired
+from attnpool.jobs._task import Task
 
 Pair = tuple[float, float | None]
 """Mean, and half of the interval or None."""
@@ -13,14 +14,17 @@ Pair = tuple[float, float | None]
 
 def page_data(data: DataSet, baseline: int) -> dict[str, Any]:
     """All that the page shows of a data set, for JSON; configurations are told by their place."""
-    configurations = data.configurations
+    configurations, task = data.configurations, data.task
     return {
         "name": data.name,
+        "goodness": task.goodness,
+        "measures": quantity_data(task.measures),
+        "curves": quantity_data(task.curves),
         "classes": list(data.classes),
         "baseline": baseline,
-        "configurations": [_configuration(c) for c in configurations],
-        "fronts": {x.key: {y.key: _front(configurations, x, y) for y in MEASURES} for x in COSTS},
-        "pairs": [[_difference(c, base, data.classes) for c in configurations] for base in configurations],
+        "configurations": [_configuration(c, task) for c in configurations],
+        "fronts": {x.key: {y.key: _front(configurations, x, y) for y in task.measures} for x in COSTS},
+        "pairs": [[_difference(c, base, data) for c in configurations] for base in configurations],
     }
 
 
@@ -42,13 +46,13 @@ def quantity_data(quantities: Sequence[Quantity]) -> list[dict[str, Any]]:
 
 def table_rows(data: DataSet, baseline: int) -> list[dict[str, Any]]:
     """A row for each configuration, as in the page's table: numbers in their own units, empty where there is none."""
-    base = data.configurations[baseline]
+    base, measures = data.configurations[baseline], data.task.measures
     rows = []
     for c in data.configurations:
         row: dict[str, Any] = {"data": data.name, "name": c.name, "seeds": len(c.trials)}
-        for quantity in MEASURES:
+        for quantity in measures:
             row |= _columns(quantity.key, c.estimate(quantity))
-        difference = None if c is base else paired(c.values(MEASURES[0]), base.values(MEASURES[0]))
+        difference = None if c is base else paired(c.values(measures[0]), base.values(measures[0]))
         row |= {"baseline": base.name, "pairs": difference.n if difference else ""}
         row |= _columns("difference", difference)
         row["excludes_0"] = "" if difference is None or difference.half is None else str(difference.excludes_zero)
@@ -65,38 +69,45 @@ def curve(configuration: Configuration, quantity: Quantity) -> tuple[list[int], 
     return sorted(values), [estimate(values[epoch]) for epoch in sorted(values)]
 
 
-def _configuration(c: Configuration) -> dict[str, Any]:
+def _configuration(c: Configuration, task: Task) -> dict[str, Any]:
     curves = {}
-    for quantity in CURVES:
+    for quantity in task.curves:
         epochs, estimates = curve(c, quantity)
         curves[quantity.key] = {"epochs": epochs, "values": list(map(_pair, estimates))}
     by_class = zip(*(row["per_class"] for row in c.trials.values()), strict=True)
     return {
         "name": c.name,
         "seeds": list(c.trials),
-        "measures": {q.key: _pair(c.estimate(q)) for q in MEASURES},
+        "measures": {q.key: _pair(c.estimate(q)) for q in task.measures},
         "costs": {q.key: c.mean(q) for q in COSTS},
-        "classes": [_pair(estimate(values)) for values in by_class],
+        "classes": list(map(_known, by_class)),
         "curves": curves,
     }
 
 
-def _difference(c: Configuration, base: Configuration, classes: Sequence[str]) -> dict[str, Any] | None:
+def _difference(c: Configuration, base: Configuration, data: DataSet) -> dict[str, Any] | None:
     """Of one configuration to another; None to itself, or without a common seed."""
     common = [seed for seed in c.trials if seed in base.trials]
     if c is base or not common:
         return None
     by_class = []
-    for k in range(len(classes)):
-        values = [c.trials[seed]["per_class"][k] - base.trials[seed]["per_class"][k] for seed in common]
-        by_class.append(_pair(estimate(values)))
-    measures = {q.key: _pair(paired(c.values(q), base.values(q))) for q in MEASURES}
+    for k in range(len(data.classes)):
+        pairs = [(c.trials[seed]["per_class"][k], base.trials[seed]["per_class"][k]) for seed in common]
+        by_class.append(_known([None if None in pair else pair[0] - pair[1] for pair in pairs]))
+    measures = {q.key: _pair(paired(c.values(q), base.values(q))) for q in data.task.measures}
     return {"n": len(common), "measures": measures, "classes": by_class}
 
 
 def _front(configurations: Sequence[Configuration], x: Quantity, y: Quantity) -> list[int]:
-    values = [c.mean(y) or 0.0 for c in configurations]  # none is None: every row has its measures
-    return front([c.mean(x) for c in configurations], values, higher_is_better=y.higher_is_better)
+    points = [(c.mean(x), c.mean(y)) for c in configurations]
+    costs = [None if value is None else cost for cost, value in points]
+    return front(costs, [value or 0.0 for _, value in points], higher_is_better=y.higher_is_better)
+
+
+def _known(values: Iterable[float | None]) -> Pair | None:
+    """Of the values that are there."""
+    found = [value for value in values if value is not None]
+    return _pair(estimate(found)) if found else None
 
 
 def _pair(found: Estimate | None) -> Pair | None:

@@ -1,4 +1,4 @@
-"""Static pictures of a report for documents: accuracy against memory with the front, and learning curves."""
+"""Static pictures of a report for documents: the first measure against memory with the front, and learning curves."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from attnpool.jobs._figures import COLOURS
-from attnpool.jobs._quantities import COSTS, CURVES, MEASURES
+from attnpool.jobs._quantities import COSTS
 from attnpool.jobs._report_data import curve
 from attnpool.jobs._results import Configuration, DataSet
 from attnpool.jobs._statistics import front
@@ -23,18 +23,18 @@ WIDE = 10
 
 
 def memory_picture(data: Sequence[DataSet]) -> Figure:
-    """Test accuracy over the int8 peak with 95 % intervals, the front as a dotted line; data sets beside each other."""
+    """The first measure over the int8 peak with 95 % intervals, the front as a dotted line; a plot a data set."""
     figure, plots = _subplots(data)
     for axes, part in zip(plots, data, strict=True):
-        _accuracy_over_memory(axes, part)
+        _over_memory(axes, part)
     return figure
 
 
 def curves_picture(data: Sequence[DataSet]) -> Figure:
-    """Validation accuracy after every epoch, the mean over seeds in the band of its 95 % interval."""
+    """The first curve, by epoch: the mean over seeds in the band of its 95 % interval."""
     figure, plots = _subplots(data)
-    quantity = CURVES[0]
     for axes, part in zip(plots, data, strict=True):
+        quantity = part.task.curves[0]
         for c, (colour, marker, line) in _named(part):
             epochs, found = curve(c, quantity)
             means = [e.mean * quantity.scale for e in found]
@@ -51,8 +51,8 @@ def curves_picture(data: Sequence[DataSet]) -> Figure:
     return figure
 
 
-def _accuracy_over_memory(axes: Axes, part: DataSet) -> None:
-    x, y = COSTS[0], MEASURES[0]
+def _over_memory(axes: Axes, part: DataSet) -> None:
+    x, y = COSTS[0], part.task.measures[0]
     places, means = _front(part)
     stairs = [means[i] for i in places]
     axes.step(*zip(*stairs, strict=True), where="post", color="#5b666f", linestyle=":", zorder=0, label="front")
@@ -74,7 +74,7 @@ def _accuracy_over_memory(axes: Axes, part: DataSet) -> None:
 
 def _front(part: DataSet) -> tuple[list[int], list[tuple[float, float]]]:
     """Places on the front, and the point of every configuration, in the units of the picture."""
-    x, y = COSTS[0], MEASURES[0]
+    x, y = COSTS[0], part.task.measures[0]
     means = [((c.mean(x) or 0.0) * x.scale, (c.mean(y) or 0.0) * y.scale) for c in part.configurations]
     return front([cost for cost, _ in means], [value for _, value in means]), means
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attnpool.jobs._figures import COLOURS
-from attnpool.jobs._quantities import COSTS, CURVES, DTYPES, MEASURES
+from attnpool.jobs._quantities import COSTS, DTYPES
 from attnpool.jobs._report_data import page_data, quantity_data
 from attnpool.jobs._report_words import environment, remarks, summary
 from attnpool.jobs._results import DataSet, Results, differing
@@ -33,9 +33,7 @@ def render(results: Results, baselines: Sequence[int], title: str) -> str:
     parts = [page_data(data, baseline) for data, baseline in zip(results.data, baselines, strict=True)]
     numbers = {
         "data": parts,
-        "measures": quantity_data(MEASURES),
         "costs": quantity_data(COSTS),
-        "curves": quantity_data(CURVES),
         "dtypes": DTYPES,
         "colours": COLOURS,
     }
@@ -51,6 +49,7 @@ def render(results: Results, baselines: Sequence[int], title: str) -> str:
         failed=[_failure(row) for row in results.failed],
         environment=environment([*results.finished, *results.failed]),
         remarks=remarks(results),
+        notes=list(dict.fromkeys(data.task.note for data in results.data if data.task.note)),
         conventions=list(CONVENTIONS.values()),
         style=(FOLDER / "page.css").read_text(encoding="utf-8"),
         code=code,

@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from attnpool.jobs._quantities import COSTS, COUNTED, MEASURES, Quantity
+from attnpool.jobs._quantities import COSTS, COUNTED, Quantity
 from attnpool.jobs._results import DataSet, Results
 from attnpool.jobs._rows import Row
 from attnpool.jobs._statistics import Estimate, front, paired
 
 NAMED = 5
 """Most configurations that a summary names."""
-ACCURACY, PEAK = MEASURES[0], COSTS[0]
+PEAK = COSTS[0]
 
 
 def summary(data: DataSet, baseline: int, failed: int) -> str:
@@ -71,19 +71,19 @@ def _counted(data: DataSet) -> str:
 
 
 def _front(data: DataSet) -> str:
-    found = data.configurations
-    places = front([c.mean(PEAK) for c in found], [c.mean(ACCURACY) or 0.0 for c in found])
+    found, measure = data.configurations, data.task.measures[0]
+    places = front([c.mean(PEAK) for c in found], [c.mean(measure) or 0.0 for c in found])
     texts = []
     for c in [found[i] for i in places[:NAMED]]:
         memory = f"{PEAK.text(c.mean(PEAK) or 0.0)} {PEAK.unit}"
-        texts.append(f"{c.name} ({estimate_text(c.estimate(ACCURACY), ACCURACY)} in {memory})")
-    return f"On the front of test accuracy against the int8 peak: {_listed(texts, len(places))}."
+        texts.append(f"{c.name} ({estimate_text(c.estimate(measure), measure)} in {memory})")
+    return f"On the front of {measure.label} against the int8 peak: {_listed(texts, len(places))}."
 
 
 def _differences(data: DataSet, baseline: int) -> str:
-    base = data.configurations[baseline]
+    base, measure = data.configurations[baseline], data.task.measures[0]
     others = [c for c in data.configurations if c is not base]
-    found = [(c.name, paired(c.values(ACCURACY), base.values(ACCURACY))) for c in others]
+    found = [(c.name, paired(c.values(measure), base.values(measure))) for c in others]
     sure = [(name, d) for name, d in found if d is not None and d.excludes_zero]
     sure.sort(key=lambda item: -abs(item[1].mean))
     tested = sum(d is not None and d.half is not None for _, d in found)
@@ -91,11 +91,10 @@ def _differences(data: DataSet, baseline: int) -> str:
     if not tested:
         return f"{start}no difference has an interval: that takes two seeds in common."
     if not sure:
-        return (
-            f"{start}none of {_number(tested, 'difference')} in test accuracy has a 95 % interval that excludes\u00a00."
-        )
-    texts = [f"{name} by {estimate_text(d, ACCURACY, sign=True).removesuffix(' %')} points" for name, d in sure[:NAMED]]
-    count = f"{len(sure)} of {_number(tested, 'difference')} in test accuracy"
+        none = f"none of {_number(tested, 'difference')} in {measure.label}"
+        return f"{start}{none} has a 95 % interval that excludes\u00a00."
+    texts = [f"{name} by {estimate_text(d, measure, sign=True).removesuffix(' %')} points" for name, d in sure[:NAMED]]
+    count = f"{len(sure)} of {_number(tested, 'difference')} in {measure.label}"
     verb = "has a 95 % interval that excludes" if len(sure) == 1 else "have 95 % intervals that exclude"
     return f"{start}{count} {verb}\u00a00: {_listed(texts, len(sure))}."
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnpool.jobs._quantities import Quantity
-from attnpool.jobs._rows import Row, read_rows
+from attnpool.jobs._rows import Row, read_rows, task_of_row
 from attnpool.jobs._statistics import Estimate, estimate
+from attnpool.jobs._task import Task
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,16 @@ class DataSet:
     """What was trained on the same data and classes; configurations are in the order of the files.
 
     Args:
-        name: Unlike that of any other data set: the source, and the classes where sources are alike.
+        name: Unlike that of any other data set: the source, and what else tells it apart where sources are alike.
         source: As the rows have it.
+        task: What was trained on it.
         classes: Their names.
         configurations: At least one.
     """
 
     name: str
     source: str
+    task: Task
     classes: tuple[str, ...]
     configurations: tuple[Configuration, ...]
 
@@ -88,22 +91,18 @@ def read_results(places: Sequence[str]) -> Results:
     """
     trials = {(row["data"], row["trial"]): row for place in places for row in read_rows(place)}
     failed = tuple(row for row in trials.values() if row["status"] == "failed")
-    groups: dict[tuple[str, tuple[str, ...]], list[Row]] = {}
+    groups: dict[str, list[Row]] = {}
     for row in trials.values():
         if row["status"] == "finished":
-            groups.setdefault((row["data"], tuple(row["classes"])), []).append(row)
+            groups.setdefault(json.dumps([row["data"], _further_data(row), row["classes"]]), []).append(row)
     if not groups:
         raise ValueError(
             f"results has to hold a finished trial, but {', '.join(places)} got as far as {len(failed)} that failed"
             if failed
             else f"results has to hold a finished trial, but got none in {', '.join(places) or 'no file'}"
         )
-    often = Counter(name for name, _ in groups)
-    data = tuple(
-        DataSet(_data_name(name, classes, often[name]), name, classes, _configurations(rows))
-        for (name, classes), rows in groups.items()
-    )
-    return Results(data, failed)
+    often = Counter(rows[0]["data"] for rows in groups.values())
+    return Results(tuple(_data_set(rows, often[rows[0]["data"]] > 1) for rows in groups.values()), failed)
 
 
 def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
@@ -113,8 +112,18 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
     return [n for n in names if any(values.get(n, missing) != settings[0].get(n, missing) for values in settings)]
 
 
-def _data_name(name: str, classes: Sequence[str], often: int) -> str:
-    return name if often == 1 else f"{name} ({len(classes)} classes, {classes[0]} to {classes[-1]})"
+def _data_set(rows: Sequence[Row], has_namesakes: bool) -> DataSet:
+    source, classes = rows[0]["data"], tuple(rows[0]["classes"])
+    further = [f"{name} {value}" for name, value in _further_data(rows[0]).items()]
+    said = ", ".join([f"{len(classes)} classes, {classes[0]} to {classes[-1]}", *further])
+    name = f"{source} ({said})" if has_namesakes else source
+    return DataSet(name, source, task_of_row(rows[0]), classes, _configurations(rows))
+
+
+def _further_data(row: Row) -> dict[str, str]:
+    """What else than its source says which data a trial was measured on: sources of other splits."""
+    found = {name: row["settings"].get(name) for name in task_of_row(row).data if name not in ("data", "classes")}
+    return {name: str(value) for name, value in found.items() if value}
 
 
 def _configurations(rows: Sequence[Row]) -> tuple[Configuration, ...]:

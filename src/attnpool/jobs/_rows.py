@@ -7,7 +7,8 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import Any
 
-from attnpool.jobs._quantities import CONVENTIONS, COSTS, CURVES, DTYPES, MEASURES, Quantity
+from attnpool.jobs._quantities import CONVENTIONS, COSTS, DTYPES, Quantity
+from attnpool.jobs._task import Task, task_of
 
 FILE = "results.jsonl"
 Row = dict[str, Any]
@@ -37,6 +38,11 @@ def read_rows(place: str) -> list[Row]:
     return [_row(line, f"{file}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
+def task_of_row(row: Row) -> Task:
+    """What was trained, by its architecture."""
+    return task_of(row["settings"].get("architecture"))
+
+
 def _row(line: str, where: str) -> Row:
     try:
         row = json.loads(line)
@@ -49,13 +55,14 @@ def _row(line: str, where: str) -> Row:
         _require(row, FAILED, where)
         return row
     _require(row, FINISHED, where)
-    for quantity in (*MEASURES, *(cost for cost in COSTS if cost.key != "latency" or row["latency"])):
+    task = task_of_row(row)
+    for quantity in (*task.measures, *COSTS):
         _require_number(quantity, row, where)
     if len(row["per_class"]) != len(row["classes"]):
         rule = f"{len(row['classes'])} numbers, as many as classes"
         raise ValueError(f"{where}: per_class has to have {rule}, but got {len(row['per_class'])}")
     for epoch in row["history"]:
-        for curve in CURVES:
+        for curve in task.curves:
             _require_number(curve, epoch, f"{where}: history")
     return row
 
@@ -69,11 +76,8 @@ def _require(row: Row, fields: dict[str, Rule], where: str) -> None:
 
 
 def _require_number(quantity: Quantity, row: Row, where: str) -> None:
-    try:
-        value = quantity.of(row)
-    except KeyError:
-        value = None
-    if not _is_number(value):
+    value = quantity.of(row)
+    if not _is_number(value) and not (value is None and quantity.optional):
         raise ValueError(f"{where}: {'.'.join(quantity.path)} has to be a finite number, but got {short(value)}")
 
 
@@ -94,7 +98,7 @@ def _are_texts(value: Any) -> bool:
 
 
 def _are_numbers(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_number, value))
+    return isinstance(value, list) and all(item is None or _is_number(item) for item in value)
 
 
 def _are_epochs(value: Any) -> bool:
@@ -126,8 +130,8 @@ FINISHED: dict[str, Rule] = {
     ),
     "latency": (
         "null or an object with median_ms",
-        lambda value: value is None or (_is_object(value) and "median_ms" in value),
+        lambda value: value is None or (_is_object(value) and _is_number(value.get("median_ms"))),
     ),
-    "per_class": ("a list of numbers", _are_numbers),
+    "per_class": ("a list of numbers, null for a class that was not there", _are_numbers),
     "history": ("a list of epochs", _are_epochs),
 }

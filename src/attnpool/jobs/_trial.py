@@ -14,12 +14,8 @@ import torch
 
 from attnpool.accounting.profile import profile
 from attnpool.jobs._survival import Stopped
-from attnpool.jobs.train import train
-from attnpool.models.build import build
+from attnpool.jobs._task import Spec, task_of
 from attnpool.models.checkpoint import LIBRARIES
-from attnpool.spec import ModelSpec
-
-MEASURED = ("best_epoch", "val_accuracy", "test_accuracy", "test_loss", "per_class", "seconds", "history")
 
 
 def run_trial(
@@ -34,7 +30,7 @@ def run_trial(
     """Train, or go on where the training in `output` stopped; an answer with `error` if it fails.
 
     Args:
-        settings: Arguments of `train` that decide the outcome.
+        settings: Arguments of what trains it that decide the outcome.
         seed: Of the training.
         output: Folder of the trial.
         running: Arguments that do not.
@@ -47,21 +43,20 @@ def run_trial(
     torch.set_num_threads(threads)
     os.chdir(place)
     about = {**origin(), "device": device(gpus)}
+    task = task_of(settings["architecture"])
     try:
-        result = train(**settings, seed=seed, output=output, resume=True, progress=False, **running)
+        result = task.train(**settings, seed=seed, output=output, resume=True, progress=False, **running)
     except (Exception, Stopped) as error:
         return {"error": _one_line(error), **about}
-    return {"classes": list(result.classes), **{name: getattr(result, name) for name in MEASURED}, **about}
+    return {"classes": list(result.classes), **task.measured(result), **about}
 
 
-def measure_costs(spec: ModelSpec) -> dict[str, Any]:
+def measure_costs(spec: Spec) -> dict[str, Any]:
     """What a network costs; latency is that of one thread. An answer with `error` if it cannot be counted."""
     torch.set_num_threads(1)
-    assert spec.input_size is not None
-    size = (spec.in_channels, *spec.input_size)
     try:
         with torch.random.fork_rng(devices=()):
-            model = build(spec)
+            model, size = task_of(spec).profiled(spec)
         found = profile(model, size, training=False)
         small = profile(model, size, dtype="int8", latency=False, training=False)
     except Exception as error:

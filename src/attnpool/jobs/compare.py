@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from attnpool.jobs._comparison import FAILED, FINISHED, CompareResult, Plan
 from attnpool.jobs._folder import LOCK, locked
-from attnpool.jobs._grid import Trial, configuration, digest, expand, labels
+from attnpool.jobs._grid import Trial, configuration, digest, expand, kind, labels
 from attnpool.jobs._journal import Rows
 from attnpool.jobs._ray import Ended, Signals, import_ray, ray_running, run_all, slots
 from attnpool.jobs._settings import split
@@ -57,7 +57,7 @@ def compare(
     data: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
-    image_size: int | None = None,
+    image_size: int | list[int] | None = None,
     width: float | None = None,
     lr: float | None = None,
     augment: bool = True,
@@ -69,15 +69,16 @@ def compare(
     address: str | None = None,
     progress: bool = True,
 ) -> CompareResult:
-    """Train every combination of methods, strides, settings and seeds, and put accuracy and costs side by side.
+    """Train every combination of methods, strides, settings and seeds, and put accuracy, or AP, and costs side by side.
 
     The output folder gets `results.jsonl` (a row for each trial), `trials/` (what `attnpool train` writes, for each),
     `compare.yaml` (these arguments) and `costs.jsonl`. The same command goes on where it was stopped; with a larger
-    grid it trains what is new.
+    grid it trains what is new. Where the architectures are detectors, `train` below is `detect train`, which has to be
+    given `test_data`.
 
     Args:
-        architectures: Strings as for `train`; {method}, {backbone} and {strides} are filled in from the lists below, by
-            default in {backbone}-{method}-{strides}.
+        architectures: Strings as for `train`, or all of them DETECTOR:ARCHITECTURE; {method}, {backbone} and {strides}
+            are filled in from the lists below, by default in {backbone}-{method}-{strides}.
         methods: POOL tokens.
         backbones: Tokens of the grammar.
         strides: Stride strings.
@@ -89,7 +90,7 @@ def compare(
         data: As for `train`, for all trials, like the next ones; these win over those under train.
         epochs: Passes over the training data.
         batch_size: Images a step.
-        image_size: Side that the images are resized to, in pixels.
+        image_size: Side that the images are resized to, in pixels; for detectors also a list of two.
         width: Factor on all channel numbers of the network.
         lr: Peak learning rate.
         augment: Random crops and flips of the training images; off if it is here or under train.
@@ -113,9 +114,11 @@ def compare(
     given = {name: value for name, value in flags.items() if value is not None} | (
         {} if augment else {"augment": False}
     )
-    common, running = split({**(train or {}), **given})
-    axes = {"architecture": architectures, "method": methods, "backbone": backbones, "strides": strides}
-    expanded, merged = expand(common, _merge(axes, grid or {}), trials or [], seeds)
+    asked = {**(train or {}), **given}
+    lists = {"architecture": architectures, "method": methods, "backbone": backbones, "strides": strides}
+    axes = _merge(lists, grid or {})
+    common, running = split(kind(asked, axes, trials or []), asked)
+    expanded, merged = expand(common, axes, trials or [], seeds)
     plan = Plan.of(expanded, running)
     if address is None:
         with seeded(0):

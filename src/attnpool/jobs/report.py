@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from attnpool.jobs._folder import make_folder
-from attnpool.jobs._quantities import COSTS, MEASURES
+from attnpool.jobs._quantities import COSTS
 from attnpool.jobs._report_data import table_rows
 from attnpool.jobs._report_figures import curves_picture, memory_picture
 from attnpool.jobs._report_page import render
@@ -52,18 +52,21 @@ class ReportResult:
         return Group(*tables, *map(escape, failed), escape(f"written: {', '.join(self.files)}"))
 
     def _table(self, place: int) -> Table:
-        data, accuracy, peak = self.results.data[place], MEASURES[0], COSTS[0]
+        data, peak = self.results.data[place], COSTS[0]
+        measure = data.task.measures[0]
         base = data.configurations[data.names.index(self.baselines[place])]
-        title = f"{data.name}: test accuracy with 95 % intervals; differences to {base.name}, paired by seed, in points"
+        title = (
+            f"{data.name}: {measure.label} with 95 % intervals; differences to {base.name}, paired by seed, in points"
+        )
         table = Table(title=escape(title), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("configuration", overflow="fold")
-        for name in ("seeds", "accuracy", "difference", "peak int8, kB"):
+        for name in ("seeds", data.task.goodness, "difference", "peak int8, kB"):
             table.add_column(name, justify="right")
         for c in data.configurations:
-            found = None if c is base else paired(c.values(accuracy), base.values(accuracy))
-            difference = "-" if found is None else estimate_text(found, accuracy, sign=True).removesuffix(" %")
+            found = None if c is base else paired(c.values(measure), base.values(measure))
+            difference = "-" if found is None else estimate_text(found, measure, sign=True).removesuffix(" %")
             memory = peak.text(c.mean(peak) or 0.0)
-            value = estimate_text(c.estimate(accuracy), accuracy)
+            value = estimate_text(c.estimate(measure), measure)
             table.add_row(escape(c.name), str(len(c.trials)), value, difference, memory)
         return table
 
@@ -108,8 +111,7 @@ def report(
         raise ValueError(f"output has to be another file than the results, but got {str(page)!r}")
     found = read_results(results)
     places = _baselines(found, baseline)
-    names = ", ".join(data.name for data in found.data)
-    contents = [render(found, places, title or f"Accuracy and memory on {names}").encode()]
+    contents = [render(found, places, title or _title(found)).encode()]
     if figures is not None:
         make_folder(figures, "figures")
         pictures = memory_picture(found.data), curves_picture(found.data)
@@ -139,6 +141,12 @@ def _baselines(results: Results, name: str | None) -> list[int]:
     return [data.names.index(name) if name in data.names else 0 for data in results.data]
 
 
+def _title(results: Results) -> str:
+    """E.g. "Accuracy and memory on fashion_mnist"."""
+    compared = ", ".join(dict.fromkeys(data.task.goodness for data in results.data))
+    return f"{compared[0].upper()}{compared[1:]} and memory on {', '.join(data.name for data in results.data)}"
+
+
 def _png(figure: Figure) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png")
@@ -148,7 +156,8 @@ def _png(figure: Figure) -> bytes:
 def _csv(results: Results, places: Sequence[int]) -> str:
     rows = [row for data, place in zip(results.data, places, strict=True) for row in table_rows(data, place)]
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
+    names = dict.fromkeys(name for row in rows for name in row)  # those of one task are not those of another
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()

@@ -89,12 +89,12 @@ def make_box_loaders(
     kept: Sequence[int] = range(len(train.images))
     held: Sequence[int] = range(len(val.images)) if val else ()
     if val is None:
-        full = [int(_has_boxes(train, index)) for index in kept]
+        full = [int(has_boxes(train, index)) for index in kept]
         if sum(full) < 2:
             raise DataError(f"data has to have 2 images with boxes to hold one out, but {train.name} has {sum(full)}")
         kept, held = _held_out(full, val_fraction, seed)
     for name, source, part in (("data", train, kept), ("val_data", val or train, held)):
-        if not any(_has_boxes(source, index) for index in part):
+        if not any(has_boxes(source, index) for index in part):
             raise DataError(f"{name} has to have boxes that are no crowds, but {len(part)} of {source.name} have none")
     validation = _evaluated(val or train, held, share)
     varied = BoxAugmentation() if augment is True else augment or None
@@ -116,7 +116,8 @@ def make_box_loaders(
     return BoxLoaders(batches(training), batches(validation), testing)
 
 
-def _has_boxes(source: BoxSource, index: int) -> bool:
+def has_boxes(source: BoxSource, index: int) -> bool:
+    """Whether an image has boxes that are no crowds: only they can be learnt and found."""
     return not bool(source.images.annotations(index).crowd.all())  # which holds for none
 
 

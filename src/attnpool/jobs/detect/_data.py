@@ -19,6 +19,8 @@ SUBSETS = {
 ANCHORS = "anchors.json"
 COUNTS = {"yolov3": 9, "ssd": 30, "ssdlite": 36}
 """Anchors of a detector that has some: YOLOv3's of three levels, SSD's of six."""
+Splits = tuple[BoxSource, BoxSource | None, BoxSource | None]
+"""To train on, to validate on and to test on."""
 
 
 def classes_of(names: Sequence[str]) -> tuple[str, ...]:
@@ -26,9 +28,7 @@ def classes_of(names: Sequence[str]) -> tuple[str, ...]:
     return SUBSETS.get(names[0], tuple(names)) if len(names) == 1 else tuple(names)
 
 
-def open_splits(
-    data: str, val_data: str | None, test_data: str | None, classes: Sequence[str]
-) -> tuple[BoxSource, BoxSource | None, BoxSource | None]:
+def open_splits(data: str, val_data: str | None, test_data: str | None, classes: Sequence[str]) -> Splits:
     """The sources to train on, to validate on and to test on; the others are read with the classes of the first."""
     train = open_boxes(data, classes=classes_of(classes))
     others = (val_data, test_data)

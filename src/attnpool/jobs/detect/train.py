@@ -5,30 +5,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attnpool.data.loaders import Share
-from attnpool.detection.anchors import Shapes
 from attnpool.detection.builder import build_detector
-from attnpool.detection.data.batches import BoxBatches, make_box_loaders
-from attnpool.detection.data.source import BoxSource
-from attnpool.detection.data.transforms import BoxAugmentation
-from attnpool.detection.spec import DetectionSpec, parse_detector, resized
+from attnpool.detection.data.batches import BoxBatches
 from attnpool.jobs._cluster import Processes, processes
 from attnpool.jobs._fitting import Precision, trained
 from attnpool.jobs._folder import earlier, finish
 from attnpool.jobs._keeper import Keeper
 from attnpool.jobs._learner import OptimizerName, ScheduleName
-from attnpool.jobs._setup import check_numbers, make_recipe
 from attnpool.jobs._trainer import seeded
-from attnpool.jobs.detect._data import (
-    ANCHORS,
-    COUNTS,
-    check_same_anchors,
-    fitted,
-    open_splits,
-    read_anchors,
-    write_anchors,
-)
+from attnpool.jobs.detect._data import ANCHORS, check_same_anchors, open_splits, write_anchors
 from attnpool.jobs.detect._detector import Detector, check_batch, run_detector_test
 from attnpool.jobs.detect._result import DetectionResult
+from attnpool.jobs.detect._setup import check_settings, set_up
 from attnpool.models.checkpoint import Description, load, save
 
 
@@ -142,24 +130,18 @@ def train(
         Stopped: (a KeyboardInterrupt) at Ctrl-C or SIGTERM, after the state was written.
     """
     arguments = dict(locals())
-    spec = _spec(arguments)
-    check_numbers(arguments)
-    if len(scale) != 2:
-        raise ValueError(f"scale has to be two numbers, but got {scale}")
-    varied = BoxAugmentation(hflip, crop, zoom_out, jitter, (scale[0], scale[1]))
+    spec = check_settings(arguments)
     folder, me = Path(output or f"runs/{architecture.replace(':', '-')}"), processes()
     if done := earlier(folder, arguments):
         return DetectionResult.from_json(done)
-    source, val, test = open_splits(data, val_data, test_data, classes)
-    spec = replace(spec, num_classes=len(source.classes), anchors=_anchors(anchors, spec, source))
-    share = Share(me.rank, me.count, accumulate)
-    options: dict[str, Any] = {"batch_size": batch_size, "val_fraction": val_fraction, "seed": seed, "workers": workers}
-    loaders = make_box_loaders(source, val, test, augment=varied if augment else None, share=share, **options)
+    source, val, test = splits = open_splits(data, val_data, test_data, classes)
+    ready = set_up(spec, arguments, splits, Share(me.rank, me.count, accumulate))
+    spec, loaders = ready.spec, ready.loaders
     training = {"data": source.name, "val_data": val and val.name, "test_data": test and test.name, "seed": seed}
     keeper = Keeper(folder, Description(spec, source.classes, {}, training=training), "val_ap")
     with seeded(seed):
         model = build_detector(spec, pretrained=pretrained_file or pretrained)
-        detector = Detector(model, source.classes, make_recipe(arguments), seed)
+        detector = Detector(model, source.classes, ready.recipe, seed)
         check_batch(model, loaders.order.batch_size)
 
         def prepare(goes_on: bool) -> None:
@@ -172,32 +154,6 @@ def train(
             if done:
                 return DetectionResult.from_json(done)
             return _conclude(keeper, loaders.test, accelerator, me, dict(source.dropped))
-
-
-def _spec(arguments: dict[str, Any]) -> DetectionSpec:
-    """What the arguments say of the detector before the data is known."""
-    size = arguments["image_size"]
-    if len(size) not in (1, 2):
-        raise ValueError(f"image_size has to be one number or two, but got {size}")
-    of_backbone = {name: arguments[name] for name in ("width", "placement", "attention", "query_blocks")}
-    spec = parse_detector(arguments["architecture"], neck=arguments["neck"], **of_backbone)
-    spec = resized(spec, size[0]) if len(size) == 1 else replace(spec, image_size=tuple(size))
-    if any(side < 1 for side in arguments["sizes"]):
-        raise ValueError(f"sizes has to be positive numbers of pixels, but got {arguments['sizes']}")
-    height, width = spec.image_size
-    part = [side / min(height, width) for side in arguments["sizes"]]
-    return replace(spec, sizes=tuple((round(height * p), round(width * p)) for p in part))
-
-
-def _anchors(anchors: str, spec: DetectionSpec, source: BoxSource) -> Shapes:
-    """What the argument says: (width, height) of each, none for the published ones."""
-    if anchors == "published":
-        return ()
-    if spec.detector not in COUNTS:
-        raise ValueError(f"anchors has to be published for {spec.detector}, but got {anchors!r}")
-    if anchors == "fit":
-        return fitted(source, spec.image_size, COUNTS[spec.detector]).shapes
-    return read_anchors(anchors, spec.image_size)
 
 
 def _conclude(

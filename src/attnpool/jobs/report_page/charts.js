@@ -43,6 +43,7 @@ function numberText(value, quantity) {
 
 /** E.g. "85.17 ± 1.45 %"; `pair` is mean and half of the interval. */
 function pairText(pair, quantity, signed = false) {
+  if (pair === null) return "not measured";
   const sign = signed && pair[0] > 0 ? "+" : "";
   const half = pair[1] === null ? "" : ` ± ${numberText(pair[1], quantity)}`;
   return `${sign}${numberText(pair[0], quantity)}${half} ${quantity.unit}`.trim();
@@ -93,7 +94,7 @@ function cardOf(c, measures, costs) {
 /** A value against a cost, the front as stairs: beyond them nothing was found. */
 function scatterFigure(numbers, part, state, theme, size) {
   const x = numbers.costs.find((q) => q.key === state.x);
-  const y = numbers.measures.find((q) => q.key === state.y);
+  const y = part.measures.find((q) => q.key === state.y);
   const onFront = part.fronts[x.key][y.key];
   const at = (i) => {
     const c = part.configurations[i];
@@ -105,8 +106,8 @@ function scatterFigure(numbers, part, state, theme, size) {
   };
   const points = part.configurations.map((c, i) => {
     const style = styleOf(i, theme);
-    const half = c.measures[y.key][1];
-    const known = c.costs[x.key] !== null, best = onFront.includes(i);
+    const known = c.costs[x.key] !== null && c.measures[y.key] !== null, best = onFront.includes(i);
+    const half = known ? c.measures[y.key][1] : null;
     return {
       name: inert(c.name), x: known ? [at(i)[0]] : [], y: known ? [at(i)[1]] : [], mode: "markers",
       marker: {
@@ -117,7 +118,7 @@ function scatterFigure(numbers, part, state, theme, size) {
         type: "data", array: [(half ?? 0) * y.scale], visible: half !== null,
         color: style.colour, thickness: 1.5, width: 5,
       },
-      hovertext: cardOf(c, numbers.measures, numbers.costs), hoverinfo: "text",
+      hovertext: cardOf(c, part.measures, numbers.costs), hoverinfo: "text",
     };
   });
   return {
@@ -129,17 +130,17 @@ function scatterFigure(numbers, part, state, theme, size) {
   };
 }
 
-/** Places of the classes to show: all, or those with the largest differences. */
+/** Places of the classes to show: all that have a difference, or those with the largest. */
 function classesShown(difference) {
-  const places = difference.classes.map((_, k) => k);
+  const places = difference.classes.map((_, k) => k).filter((k) => difference.classes[k] !== null);
   if (places.length <= MOST_CLASSES) return places;
   places.sort((a, b) => Math.abs(difference.classes[b][0]) - Math.abs(difference.classes[a][0]));
   return places.slice(0, MOST_CLASSES).sort((a, b) => a - b);
 }
 
 /** Mean difference of each class, a bar with its interval; `part.pairs[baseline][chosen]` has to be there. */
-function classesFigure(numbers, part, state, theme, size) {
-  const accuracy = numbers.measures[0];
+function classesFigure(part, state, theme, size) {
+  const measure = part.measures[0];
   const difference = part.pairs[state.baseline][state.chosen];
   const shown = classesShown(difference);
   const sure = ([mean, half]) => half !== null && Math.abs(mean) > half;
@@ -147,16 +148,16 @@ function classesFigure(numbers, part, state, theme, size) {
   const pairs = shown.map((k) => difference.classes[k]);
   const two = [state.chosen, state.baseline].map((i) => part.configurations[i]);
   const card = (k) => {
-    const points = pairText(difference.classes[k], { ...accuracy, unit: "points" }, true);
-    const lines = two.map((c) => `${inert(shortened(c.name, 60))}: ${pairText(c.classes[k], accuracy)}`);
+    const points = pairText(difference.classes[k], { ...measure, unit: "points" }, true);
+    const lines = two.map((c) => `${inert(shortened(c.name, 60))}: ${pairText(c.classes[k], measure)}`);
     return [`<b>${inert(shortened(part.classes[k], 60))}</b>`, `difference: ${points}`, ...lines].join("<br>");
   };
   const bars = {
-    type: "bar", orientation: "h", x: pairs.map((p) => p[0] * accuracy.scale), y: shown,
+    type: "bar", orientation: "h", x: pairs.map((p) => p[0] * measure.scale), y: shown,
     hovertext: shown.map(card), hoverinfo: "text", textposition: "none",
     marker: { color: pairs.map(colour), opacity: pairs.map((p) => (sure(p) ? 1 : 0.55)) },
     error_x: {
-      type: "data", array: pairs.map((p) => (p[1] ?? 0) * accuracy.scale), visible: difference.n > 1,
+      type: "data", array: pairs.map((p) => (p[1] ?? 0) * measure.scale), visible: difference.n > 1,
       color: theme.ink, thickness: 1.3, width: 4,
     },
   };
@@ -165,7 +166,7 @@ function classesFigure(numbers, part, state, theme, size) {
     data: [bars],
     layout: layoutOf(theme, size, 110 + 30 * shown.length, {
       bargap: 0.45,
-      xaxis: axis("difference in accuracy, points", theme, { zeroline: true, zerolinecolor: theme.ink }),
+      xaxis: axis(`difference in ${part.goodness}, points`, theme, { zeroline: true, zerolinecolor: theme.ink }),
       yaxis: axis("", theme, {
         type: "category", tickvals: shown, ticktext: names, autorange: "reversed", showgrid: false,
       }),
@@ -174,8 +175,8 @@ function classesFigure(numbers, part, state, theme, size) {
 }
 
 /** Mean over the seeds after each epoch, with the band of its interval. */
-function curvesFigure(numbers, part, state, theme, size) {
-  const quantity = numbers.curves.find((q) => q.key === state.curve);
+function curvesFigure(part, state, theme, size) {
+  const quantity = part.curves.find((q) => q.key === state.curve);
   const data = part.configurations.flatMap((c, i) => {
     if (state.hidden.has(i)) return [];
     const { epochs, values } = c.curves[quantity.key];

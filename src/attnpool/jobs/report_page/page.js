@@ -3,8 +3,8 @@
 
 const numbers = JSON.parse(document.getElementById("numbers").textContent);
 const state = {
-  data: 0, x: "int8_peak", y: "test_accuracy", log: false, baseline: 0, chosen: 0, dtype: "int8",
-  curve: "val_accuracy", sort: "test_accuracy", down: true, hidden: new Set(),
+  data: 0, x: "int8_peak", y: "", log: false, baseline: 0, chosen: 0, dtype: "int8", curve: "", sort: "", down: true,
+  hidden: new Set(),
 };
 const MOST_CURVES = 7, WIDE = 10;
 const paper = matchMedia("print"), phone = matchMedia("(max-width: 40rem)");
@@ -38,14 +38,29 @@ function onChange(id, take) {
 
 const places = () => part().configurations.map((c, i) => [i, c.name]);
 
-/** Start with a data set: its baseline, the first other configuration for the classes, and a logarithm if it helps. */
+/**
+ * Start with a data set: what was measured on it, as before where that is known here, too; its baseline, the first other
+ * configuration for the classes, and a logarithm if it helps.
+ */
 function openData(place) {
   state.data = place;
+  const { measures, curves, goodness } = part();
+  state.y = among(measures, state.y);
+  state.curve = among(curves, state.curve);
+  if (!columns().some((column) => column.key === state.sort)) [state.sort, state.down] = [measures[0].key, true];
+  fill("y", measures.map((q) => [q.key, q.label]), state.y);
+  fill("curve", curves.map((q) => [q.key, q.label]), state.curve);
+  find("scatter-title").textContent = `${goodness[0].toUpperCase()}${goodness.slice(1)} against cost`;
   stretch();
   state.baseline = part().baseline;
   state.chosen = otherThan(state.baseline);
   state.hidden = new Set(places().map(([i]) => i).slice(MOST_CURVES));
   fill("baseline", places(), state.baseline);
+}
+
+/** The key itself if one of the quantities has it, or that of the first. */
+function among(quantities, key) {
+  return (quantities.find((q) => q.key === key) ?? quantities[0]).key;
 }
 
 /** A logarithm if the costs go far apart, unless the reader has said what it shall be. */
@@ -64,9 +79,7 @@ function begin() {
   fill("data", numbers.data.map((p, i) => [i, p.name]), 0);
   find("data-control").hidden = numbers.data.length === 1;
   fill("x", numbers.costs.map((q) => [q.key, q.label]), state.x);
-  fill("y", numbers.measures.map((q) => [q.key, q.label]), state.y);
   fill("dtype", numbers.dtypes.map((d) => [d, d]), state.dtype);
-  fill("curve", numbers.curves.map((q) => [q.key, q.label]), state.curve);
   onChange("data", (e) => openData(Number(e.value)));
   for (const id of ["y", "dtype", "curve"]) onChange(id, (e) => { state[id] = e.value; });
   onChange("x", (e) => { state.x = e.value; stretch(); });
@@ -87,10 +100,10 @@ function begin() {
 
 /** Columns: key, title, whether the largest comes first, the number to sort by, and the cell. */
 function columns() {
-  const [accuracy, ...measures] = numbers.measures;
+  const [first, ...others] = part().measures;
   const measure = (q) => ({
     key: q.key, title: q.title, down: q.up,
-    value: (c) => c.measures[q.key][0],
+    value: (c) => c.measures[q.key]?.[0] ?? null,
     cell: (c) => estimateCell(c.measures[q.key], q),
   });
   const cost = (q) => ({
@@ -101,17 +114,19 @@ function columns() {
   const isShown = (q) => !numbers.dtypes.some((d) => d !== state.dtype && q.key.startsWith(`${d}_`));
   const difference = {
     key: "difference", title: "difference,\npoints", down: true,
-    value: (c, i) => part().pairs[state.baseline][i]?.measures[accuracy.key][0] ?? null,
-    cell: (c, i) => differenceCell(i, accuracy),
+    value: (c, i) => part().pairs[state.baseline][i]?.measures[first.key][0] ?? null,
+    cell: (c, i) => differenceCell(i, first),
   };
   const count = (c) => c.seeds.length;
   const seeds = { key: "seeds", title: "seeds", down: true, value: count, cell: (c) => [String(count(c))] };
   const name = { key: "name", title: "configuration", down: false, value: (c) => c.name };
   const costs = numbers.costs.filter(isShown).map(cost);
-  return [name, seeds, measure(accuracy), difference, ...measures.map(measure), ...costs];
+  return [name, seeds, measure(first), difference, ...others.map(measure), ...costs];
 }
 
-function estimateCell([mean, half], quantity) {
+function estimateCell(pair, quantity) {
+  if (pair === null) return ["–"];
+  const [mean, half] = pair;
   const value = numberText(mean, quantity);
   if (half === null) return [value, make("small", {}, "one seed: no interval")];
   return [`${value} ± ${numberText(half, quantity)}`];
@@ -162,7 +177,7 @@ function drawTable(theme) {
   find("table").tBodies[0].replaceChildren(...rows);
   if (focused) find("table").querySelector(`[data-sort="${focused}"]`)?.focus();
   find("table-note").textContent =
-    "±: half the 95 % interval over the seeds. Differences in test accuracy are to " +
+    `±: half the 95 % interval over the seeds. Differences in ${part().measures[0].label} are to ` +
     `${part().configurations[state.baseline].name}, paired by seed; ▲ and ▼ mark those whose interval excludes 0.`;
 }
 
@@ -216,8 +231,8 @@ function drawLegends(theme) {
 }
 
 function drawNotes() {
-  const { configurations, fronts } = part();
-  const x = numbers.costs.find((q) => q.key === state.x), y = numbers.measures.find((q) => q.key === state.y);
+  const { configurations, fronts, measures } = part();
+  const x = numbers.costs.find((q) => q.key === state.x), y = measures.find((q) => q.key === state.y);
   const names = fronts[x.key][y.key].map((i) => configurations[i].name);
   find("front").textContent =
     `On the front of ${y.label} (${y.up ? "higher" : "lower"} is better) against ${x.label}: ` +
@@ -234,12 +249,14 @@ function classesNote() {
   if (state.chosen === state.baseline) return "There is no other configuration to compare with the baseline.";
   const found = pairs[state.baseline][state.chosen];
   if (!found) return "The two have no seed in common.";
-  const some = classes.length > MOST_CLASSES ? ` The ${MOST_CLASSES} largest of ${classes.length} are shown.` : "";
+  const there = found.classes.filter((pair) => pair !== null).length;
+  const some = there > MOST_CLASSES ? ` The ${MOST_CLASSES} largest of ${there} are shown.` : "";
+  const none = there < classes.length ? ` Not in the test data, and left out: ${classes.length - there}.` : "";
   const how = found.n === 1
     ? "one pair, which has no interval."
     : `mean of ${found.n} pairs by seed, with 95 % intervals; coloured where the interval excludes 0.`;
   const [own, base] = [state.chosen, state.baseline].map((i) => configurations[i].name);
-  return `${own} minus the baseline, ${base}: ${how}${some}`;
+  return `${own} minus the baseline, ${base}: ${how}${some}${none}`;
 }
 
 // ---- all of it
@@ -255,10 +272,10 @@ function draw() {
   drawNotes();
   const show = (id, figure) => Plotly.react(id, figure.data, figure.layout, CONFIG);
   show("scatter", scatterFigure(numbers, part(), state, theme, size));
-  show("curves", curvesFigure(numbers, part(), state, theme, size));
+  show("curves", curvesFigure(part(), state, theme, size));
   const comparable = Boolean(part().pairs[state.baseline][state.chosen]);
   find("classes").hidden = !comparable;
-  if (comparable) show("classes", classesFigure(numbers, part(), state, theme, size));
+  if (comparable) show("classes", classesFigure(part(), state, theme, size));
 }
 
 addEventListener("DOMContentLoaded", begin);
