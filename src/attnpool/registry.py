@@ -110,6 +110,8 @@ def import_all(package: ModuleType | str) -> None:
             importlib.import_module(f"{module.__name__}.{info.name}")
 
 
+RUNTIMES = ("onnx", "litert", "micro")
+"""What networks are exported to: ONNX Runtime, LiteRT, TensorFlow Lite Micro."""
 POOLS = Registry("pooling method")
 SOURCES = Registry("data source")
 DETECTORS = Registry("detector")

@@ -13,8 +13,8 @@ class BlockedAttention(nn.Module):
     """`PatchAttention` for one size of map: a head at a time, its queries in blocks, positions constant.
 
     The scale is part of the queries' weights. Keys are rows of tokens and values rows of channels, so that both
-    products of a block multiply by a matrix as it lies in memory: TensorFlow Lite Micro would keep a transposed copy for
-    every block, and for good.
+    products of a block multiply by a matrix as it lies in memory: TensorFlow Lite Micro would keep a transposed copy
+    for every block, and for good.
 
     Args:
         attend: In eval mode.

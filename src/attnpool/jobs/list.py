@@ -13,7 +13,7 @@ import attnpool.pools  # noqa: F401  (both fill a registry)
 from attnpool.data._published import PUBLISHED
 from attnpool.models.stages import BACKBONES
 from attnpool.poolspec import option_names
-from attnpool.registry import DETECTORS, POOLS, SOURCES, Entry, Registry, import_all
+from attnpool.registry import DETECTORS, POOLS, RUNTIMES, SOURCES, Entry, Registry, import_all
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def list_(what: Literal["pools", "models", "detectors", "data"]) -> Catalogue:
 
 
 def _pools() -> Catalogue:
-    rows = [(*row, _options(POOLS[row[0]])) for row in _described(POOLS)]
-    columns = ("name", "what it computes, and its paper", "options: _ in strings, [dim]in Python[/dim]")
+    rows = [(*row, _options(POOLS[row[0]]), _exports(POOLS[row[0]])) for row in _described(POOLS)]
+    columns = ("name", "what it computes, and its paper", "options: _ in strings, [dim]in Python[/dim]", "exports to")
     return Catalogue("Pooling methods", columns, rows)
 
 
@@ -57,6 +57,15 @@ def _options(entry: Entry) -> str:
     keywords = [p for p in inspect.signature(entry.target).parameters.values() if p.kind is p.KEYWORD_ONLY]
     in_python = " ".join(f"{p.name}={p.default!r}" for p in keywords)
     return f"{in_strings}\n[dim]{escape(in_python)}[/dim]".strip()
+
+
+def _exports(entry: Entry) -> str:
+    """The runtimes that it can be exported to, and why not to others."""
+    able = " ".join(name for name in RUNTIMES if name not in entry.limits)
+    reasons: dict[str, list[str]] = {}
+    for name, reason in entry.limits.items():
+        reasons.setdefault(reason, []).append(name)
+    return "\n".join([able, *(f"[dim]not {', '.join(names)}: {reason}[/dim]" for reason, names in reasons.items())])
 
 
 def _models() -> Catalogue:

@@ -41,7 +41,14 @@ class FastGRNNCell(nn.Module):
         return h
 
 
-@POOLS.register("rnnpool", paper="Saha et al., NeurIPS 2020, arXiv 2002.11921")
+TOO_DEEP = "its patches are arrays of six dimensions, and LiteRT's have five at most"
+
+
+@POOLS.register(
+    "rnnpool",
+    paper="Saha et al., NeurIPS 2020, arXiv 2002.11921",
+    limits={"rnnpool": {"litert": TOO_DEEP, "micro": TOO_DEEP}},
+)
 class RNNPool2d(nn.Module):
     """RNNPool: y = conv_1x1(last states of RNN2, both ways, over RNN1's summaries of each patch's rows and columns).
 

@@ -1,0 +1,219 @@
+"""Exported files: every method as far as it goes, run beside the network; what cannot be is refused at the start."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import attnpool
+import attnpool.data.source
+import attnpool.jobs.export
+import attnpool.pools  # fills the registry
+from attnpool import create_model
+from attnpool.export import ExportError, prepare, worst_difference
+from attnpool.export._flatbuffer import operators
+from attnpool.export.files import open_exported
+from attnpool.export.firmware import method
+from attnpool.export.litert import LiteRT, litert_program
+from attnpool.export.micro import Interpreter
+from attnpool.export.onnx import OnnxRuntime, to_onnx
+from attnpool.jobs.export import export
+from attnpool.jobs.predict import predict
+from attnpool.jobs.train import train
+from attnpool.registry import POOLS
+
+SIDE = (32, 32)
+ON_DEVICE = ("nlp_headfix2", "lip", "maxp", "avgp", "skip", "softpool", "blurpool", "ulsam")
+
+
+def network(method: str, **settings: Any) -> nn.Module:
+    """A small network whose batch norms have seen something."""
+    settings = {"num_classes": 7, "width": 0.25, **settings}
+    model = create_model(f"resnet18-{method}-1212", input_size=SIDE, **settings)
+    with torch.no_grad():
+        model.train()(torch.randn(8, 3, *SIDE))
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_every_method_runs_in_onnx_runtime(name: str, tmp_path: Path) -> None:
+    token = {"nlpnosigmoid": "nlpnosigmoid_nowin"}.get(name, name)
+    model = network(token if not POOLS[name].takes("num_heads") or name == "attnpool" else f"{token}_headfix2")
+    ready = prepare(model, SIDE)
+    images = torch.randn(5, 3, *SIDE)
+    assert worst_difference(model, ready, images) < 1e-5
+    to_onnx(ready, (3, *SIDE), tmp_path / "model.onnx", {"classes": ["a"]}, None)
+    runtime = OnnxRuntime(tmp_path / "model.onnx")
+    with torch.no_grad():
+        np.testing.assert_allclose(runtime(images.numpy()), model(images).numpy(), rtol=1e-4, atol=1e-5)
+    assert json.loads(runtime.about or "") == {"classes": ["a"]}
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 24])
+def test_the_deploy_form_is_the_network_and_leaves_it_alone(blocks: int) -> None:
+    model = network("nlp_headfix2", attention="after:layer1.1")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    ready = prepare(model, SIDE, blocks)
+    assert worst_difference(model, ready, torch.randn(4, 3, *SIDE)) < 1e-5
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in ready.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_deploy_form_notices_a_difference() -> None:
+    model = network("lip")
+    other = prepare(model, SIDE)
+    with torch.no_grad():
+        next(other.parameters()).mul_(1.01)
+    assert worst_difference(model, other, torch.randn(4, 3, *SIDE)) > 1e-4
+
+
+def test_strided_convolutions_are_padded_by_the_runtime() -> None:
+    model = network("skip")
+    strided = [m for m in prepare(model, SIDE).modules() if isinstance(m, nn.Conv2d) and max(m.stride) > 1]
+    assert {m.kernel_size for m in strided if max(m.padding) > 0} == {(8, 8), (4, 4)}  # 7 and 3 with a row of zeros
+    program = litert_program(prepare(model, SIDE), (3, *SIDE))
+    image = torch.randn(1, 3, *SIDE)
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(image.permute(0, 2, 3, 1)), model(image), rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Of each method a network that has learned something on embedded data, trained when it is asked for."""
+    folder, made = tmp_path_factory.mktemp("checkpoints"), {}
+
+    def of(method: str) -> str:
+        if method not in made:
+            made[method] = str(folder / method)
+            settings: dict[str, Any] = {"attention": "after:layer1.1"} if method == "ulsam" else {}
+            architecture = f"resnet18-{'skip' if method == 'ulsam' else method}-1222"
+            train(architecture, data="fashion_mnist", width=0.25, epochs=3, batch_size=64, augment=False, lr=0.05,
+                  output=made[method], progress=False, workers=0, **settings)  # fmt: skip
+        return made[method]
+
+    return of
+
+
+@pytest.mark.parametrize("method", ON_DEVICE)
+def test_a_trained_network_runs_in_int8_in_the_kernels_of_micro_controllers(
+    method: str, checkpoints: Any, tmp_path: Path
+) -> None:
+    found = export(checkpoints(method), to="micro", calibration_images=64, images=200, output=str(tmp_path / "out"))
+    assert not found.failed
+    assert found.comparison.agreement >= 0.97
+    assert abs(found.comparison.accuracy - found.comparison.network_accuracy) <= 0.02
+    assert found.difference < 1e-5
+    assert found.arena is not None
+    assert found.arena.total == found.arena.head + found.arena.tail
+    assert "EXP" not in found.operators or method == "softpool"
+    assert abs(found.peak / found.arena.head - 1) < 0.3
+    file = tmp_path / "out" / "model.tflite"
+    images = np.random.default_rng(0).standard_normal((4, 1, 32, 32)).astype(np.float32)
+    np.testing.assert_allclose(LiteRT(file)(images), Interpreter(file, found.arena.total)(images), atol=0.5)
+    with pytest.raises(ExportError, match="has to run in TensorFlow Lite Micro in"):
+        Interpreter(file, found.arena.head)
+    said = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert said["arena"]["total"] == found.arena.total
+    assert said["operators"] == operators(file)
+
+
+def test_files_predict_what_the_checkpoint_does(checkpoints: Any, tmp_path: Path) -> None:
+    checkpoint = checkpoints("maxp")
+    pictures = [str(tmp_path / f"{i}.png") for i in range(3)]
+    source = attnpool.data.source.open_source("fashion_mnist")
+    for i, picture in enumerate(pictures):
+        source.test[i][0].save(picture)
+    expected = predict(checkpoint, pictures, top=1).images
+    for to, name in (("micro", "model.tflite"), ("litert", "model.tflite"), ("onnx", "model.onnx")):
+        out = tmp_path / to
+        export(checkpoint, to=to, images=100, calibration_images=32, output=str(out))
+        assert open_exported(out / name).classes == source.classes
+        found = predict(str(out / name), pictures, top=1).images
+        for picture, ((label, probability),) in found.items():
+            assert label == expected[picture][0][0]
+            assert probability == pytest.approx(expected[picture][0][1], abs=1e-4 if to != "micro" else 0.1)
+
+
+def test_the_c_source_holds_the_file_its_arena_and_its_operators(checkpoints: Any, tmp_path: Path) -> None:
+    found = export(checkpoints("lip"), to="micro", images=100, calibration_images=32, output=str(tmp_path))
+    header, source = (tmp_path / "model.h").read_text(), (tmp_path / "model.cc").read_text()
+    array = re.search(r"kModel\[\] = \{(.*?)\};", source, re.DOTALL)
+    assert array is not None
+    assert bytes(int(byte, 16) for byte in array[1].split(",")) == (tmp_path / "model.tflite").read_bytes()
+    size = re.search(r"kArenaSize = (\d+);", header)
+    assert size is not None and found.arena is not None  # noqa: PT018
+    assert found.arena.total <= int(size[1]) <= found.arena.total + 1040
+    assert int(size[1]) % 16 == 0
+    Interpreter(tmp_path / "model.tflite", int(size[1]))
+    registered = re.findall(r"resolver\.Add(\w+)\(\)", header)
+    assert registered == [method(name) for name in found.operators]
+    assert f"MicroMutableOpResolver<{len(registered)}>" in header
+    assert '"Ankle boot"' in source
+
+
+def test_blocks_are_chosen_for_the_memory_there_is(checkpoints: Any, tmp_path: Path) -> None:
+    checkpoint = checkpoints("nlp_headfix2")
+    some: Any = {"to": "micro", "images": 50, "calibration_images": 16}
+    free = export(checkpoint, **some, output=str(tmp_path / "free"))
+    assert free.arena is not None
+    enough = export(checkpoint, **some, ram=f"{free.arena.total}B", output=str(tmp_path / "enough"))
+    assert not enough.failed
+    short = export(checkpoint, **some, ram="20kB", output=str(tmp_path / "short"))
+    assert short.exit_code == 1
+    assert "more than ram, 20,000" in short.failed[0]
+    assert (tmp_path / "short" / "model.cc").exists()
+
+
+def test_a_file_that_says_something_else_fails(checkpoints: Any, tmp_path: Path) -> None:
+    found = export(checkpoints("maxp"), to="micro", images=100, calibration_images=1, min_agreement=1.0,
+                   calibrate="fashion_mnist", output=str(tmp_path))  # fmt: skip
+    assert found.failed == (() if found.comparison.agreement == 1 else found.failed)
+    assert (found.exit_code == 1) == (found.comparison.agreement < 1)
+
+
+def test_what_a_runtime_lacks_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    settings: Any = {"data": "fashion_mnist", "width": 0.125, "epochs": 1, "progress": False, "workers": 0}
+    for token, to, said in (
+        (
+            "dfmnlp_headfix2",
+            "micro",
+            "to has to be onnx for dfmnlp, but got micro: LiteRT has no deformable convolution",
+        ),
+        ("rnnpool", "litert", "to has to be onnx for rnnpool, but got litert"),
+    ):
+        model = create_model(f"resnet18-{token}-1222", num_classes=10, in_channels=1, width=0.125, input_size=(28, 28))
+        with pytest.raises(ExportError, match=said):
+            attnpool.jobs.export.check_supported(model, to)  # type: ignore[arg-type]
+    train("dyresnet18-maxp-1222", output=str(tmp_path / "dy"), **settings)
+    with pytest.raises(ExportError, match="train the backbone without dy"):
+        export(str(tmp_path / "dy"), to="onnx")
+    assert not (tmp_path / "dy" / "export-onnx" / "report.json").exists()
+
+
+def test_mistakes_are_told_and_nothing_is_lost(checkpoints: Any, tmp_path: Path) -> None:
+    checkpoint = checkpoints("maxp")
+    for options, said in (
+        ({"min_agreement": 1.5}, "min_agreement has to be from 0 to 1, but got 1.5"),
+        ({"images": 0}, "images has to be positive, but got 0"),
+        ({"ram": "1MB"}, "ram has to be left out for onnx"),
+        ({"to": "micro", "ram": "lots"}, "ram has to be a positive number"),
+        ({"to": "micro", "ram": "1MB", "query_blocks": 2}, "query_blocks has to be left out where ram is given"),
+        ({"calibrate": "nothing", "int8": True}, "nothing"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            export(checkpoint, output=str(tmp_path / "none"), **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "none" / "report.json").exists()
+    export(checkpoint, images=20, output=str(tmp_path / "out"))
+    before = (tmp_path / "out" / "model.onnx").read_bytes()
+    with pytest.raises(FileExistsError, match="holds an export; or say --overwrite"):
+        export(checkpoint, output=str(tmp_path / "out"))
+    assert (tmp_path / "out" / "model.onnx").read_bytes() == before
+    for name, content in (("a.onnx", b"nothing"), ("a.tflite", b"nothing"), ("b.tflite", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ExportError, match="has to be a file that attnpool export wrote, but is not"):
+            predict(str(tmp_path / name), [])
