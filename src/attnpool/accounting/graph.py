@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from attnpool.accounting.compute import count_macs
-from attnpool.pools._gates import Int8Gates
 from attnpool.pools._traced import as_written
 
 aten = torch.ops.aten
@@ -93,23 +92,21 @@ class Graph:
         return tuple(sorted({step.name for step in self.steps if step.macs is None}))
 
 
-def record(model: nn.Module, image: Tensor, *, int8: bool = False) -> Graph:
+def record(model: nn.Module, image: Tensor) -> Graph:
     """The graph of a network in eval mode, it and its image on the meta device (`on_meta`).
 
     Attention is in explicit products: whole, or in the blocks of queries that it was given. What depends on parameters
     alone (positions) is a constant, not an activation. A batch norm right after a convolution or linear layer, and a
     clipping (ReLU, ReLU6) right after any operation, are part of it, as in runtimes that fold and fuse; what PyTorch
-    does in place is in place; views share their memory. What no output depends on is not there. With `int8`, gates are
-    as runtimes compute them in that type (`Int8Gates`).
+    does in place is in place; views share their memory. What no output depends on is not there.
     """
     recorder = _Recorder(model, image)
-    gates = Int8Gates() if int8 else nullcontext()
-    with _paths(model, recorder), _without_numbers(), as_written(), gates, recorder:
+    with _paths(model, recorder), _without_numbers(), as_written(), recorder:
         made = model(image)
     return recorder.finish(made)
 
 
-def record_exported(model: nn.Module, image: Tensor, *, int8: bool = False) -> Graph:
+def record_exported(model: nn.Module, image: Tensor) -> Graph:
     """The same, of the graph that `torch.export` makes of the network.
 
     Raises:
@@ -117,8 +114,7 @@ def record_exported(model: nn.Module, image: Tensor, *, int8: bool = False) -> G
     """
     with _without_numbers():
         try:
-            ignored = warnings.catch_warnings(action="ignore")  # of attributes that change, as recurrent layers' do
-            with ignored, Int8Gates() if int8 else nullcontext():
+            with warnings.catch_warnings(action="ignore"):  # of attributes that change, as recurrent layers' do
                 exported: Any = torch.export.export(model, (image,), strict=False).module()
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]

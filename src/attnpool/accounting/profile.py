@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 from attnpool.accounting.compute import UncountedError
 from attnpool.accounting.graph import Graph, on_meta, record_exported
-from attnpool.accounting.int8 import with_conversions
+from attnpool.accounting.int8 import in_int8
 from attnpool.accounting.latency import Latency, measure_latency
 from attnpool.accounting.layers import Layer, rows
 from attnpool.accounting.memory import ITEMSIZE, Memory, layers_of, live_at, measure, peak_step
@@ -124,8 +125,8 @@ def profile(
         raise ValueError(f"input has to have the {spec.in_channels} channels of the network, but got {channels}")
     light, place = on_meta(model), device_and_dtype(model)
     image = torch.empty(batch, channels, height, width, device="meta", dtype=place["dtype"])
-    graph = record_exported(light, image, int8=dtype == "int8")
-    graph = with_conversions(graph) if dtype == "int8" else graph
+    record = partial(record_exported, light, image)
+    graph = in_int8(record) if dtype == "int8" else record()
     if not graph.steps:
         raise ValueError(f"model has to compute something, but {type(model).__name__} does not")
     if graph.uncounted and not allow_uncounted:

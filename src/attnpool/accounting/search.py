@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import accumulate, product
 from math import prod
 from operator import mul
@@ -12,7 +12,7 @@ import torch
 
 from attnpool.accounting.compute import UncountedError
 from attnpool.accounting.graph import record
-from attnpool.accounting.int8 import with_conversions
+from attnpool.accounting.int8 import in_int8
 from attnpool.accounting.memory import live_bytes
 from attnpool.models.build import build
 from attnpool.models.sites import trace_shapes
@@ -156,13 +156,14 @@ def evaluate(network: ModelSpec, settings: Iterable[ModelSpec], flash: int) -> I
             module.query_blocks = spec.query_blocks
         height, width = spec.input_size or (0, 0)
         try:
-            graph = record(model, torch.empty(1, spec.in_channels, height, width, device="meta"), int8=True)
+            image = torch.empty(1, spec.in_channels, height, width, device="meta")
+            graph = in_int8(partial(record, model, image))
         except (RuntimeError, ValueError) as error:  # an image that it shrinks to nothing
             yield str(error).partition("\n")[0]
             continue
         if graph.uncounted:
             raise UncountedError(graph.uncounted)
-        yield Candidate(spec, max(live_bytes(with_conversions(graph), 1)), params, graph.macs)
+        yield Candidate(spec, max(live_bytes(graph, 1)), params, graph.macs)
 
 
 def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:

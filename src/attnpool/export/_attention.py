@@ -33,7 +33,9 @@ class BlockedAttention(nn.Module):
         attention = attend.attention
         self.grid, self.rows = grid, -(-grid[0] * grid[1] // -(-blocks // attention.num_heads))  # of a block
         place = None if attend.position is None else attend.position(*grid).detach().T.unflatten(1, grid)
-        self.register_buffer("place", None if place is None else place.clone()[None])  # (1, d, h, w)
+        self.register_buffer(
+            "place", None if place is None else place.clone(memory_format=torch.contiguous_format)[None]
+        )  # (1, d, h, w)
         per_head = (3, attention.num_heads, -1)
         weight, bias = (t.detach().unflatten(0, per_head) for t in (attention.qkv.weight, attention.qkv.bias))
         scale = weight.shape[2] ** -0.5
