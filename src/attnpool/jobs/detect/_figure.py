@@ -11,12 +11,13 @@ from attnpool.jobs._figures import COLOURS
 Box = tuple[float, float, float, float]
 
 
-def detection_figure(image: Tensor, boxes: Sequence[tuple[Box, str, str]]) -> Figure:
+def detection_figure(image: Tensor, boxes: Sequence[tuple[Box, str, str]], kinds: Sequence[str]) -> Figure:
     """The image with boxes.
 
     Args:
         image: (3, H, W), 0 to 255.
-        boxes: Edges in pixels, what is written at the box, and the kind, which has a colour of its own.
+        boxes: Edges in pixels, what is written at the box, and the kind.
+        kinds: All that there are: each has a colour, the same in every picture.
     """
     height, width = image.shape[-2:]
     side = 8.0 / max(height, width)
@@ -24,9 +25,9 @@ def detection_figure(image: Tensor, boxes: Sequence[tuple[Box, str, str]]) -> Fi
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(image.permute(1, 2, 0).numpy())
     axes.set_axis_off()
-    kinds = {kind: COLOURS[i % len(COLOURS)] for i, kind in enumerate(dict.fromkeys(sorted({b[2] for b in boxes})))}
+    colours = {kind: COLOURS[i % len(COLOURS)] for i, kind in enumerate(kinds)}
     for (left, top, right, bottom), text, kind in boxes:
-        colour = kinds[kind]
+        colour = colours[kind]
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=2))
         if text:
             label = {"facecolor": colour, "edgecolor": "none", "pad": 1.5, "alpha": 0.85}

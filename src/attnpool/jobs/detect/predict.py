@@ -97,7 +97,9 @@ def predict(
         with torch.inference_mode():
             (seen,) = model([v2.functional.to_dtype(image, torch.float32, scale=True)])
         found[str(path)] = _objects(seen, classes, threshold)
-        picture = detection_figure(image, [(o.box, f"{o.label} {o.score:.2f}", o.label) for o in found[str(path)]])
+        picture = detection_figure(
+            image, [(o.box, f"{o.label} {o.score:.2f}", o.label) for o in found[str(path)]], classes
+        )
         picture.savefig(folder / f"{number:04d}-{Path(path).stem}.png")
     result = Detections(str(folder), found)
     values: dict[str, Any] = asdict(result)
