@@ -276,7 +276,9 @@ def test_a_class_that_the_test_data_lacks_has_no_boxes_there(whole: Any, data: d
 
 
 def test_a_box_at_the_top_keeps_its_name_and_dollars_are_text(tmp_path: Path) -> None:
-    figure = detection_figure(torch.zeros(3, 64, 64, dtype=torch.uint8), [((4, 0, 30, 30), "a $\\foo$ 0.9", "a")], ["a"])
+    figure = detection_figure(
+        torch.zeros(3, 64, 64, dtype=torch.uint8), [((4, 0, 30, 30), "a $\\foo$ 0.9", "a")], ["a"]
+    )
     figure.savefig(tmp_path / "picture.png")
     (text,) = figure.axes[0].texts
     inside = text.get_window_extent()

@@ -20,7 +20,7 @@ from attnpool.export._flatbuffer import operators
 from attnpool.export.files import open_exported
 from attnpool.export.firmware import method
 from attnpool.export.litert import LiteRT, litert_program
-from attnpool.export.micro import Interpreter
+from attnpool.export.micro import Interpreter, runs_in
 from attnpool.export.onnx import OnnxRuntime, to_onnx
 from attnpool.jobs.export import export
 from attnpool.jobs.predict import predict
@@ -111,12 +111,12 @@ def test_a_trained_network_runs_in_int8_in_the_kernels_of_micro_controllers(
     assert found.arena is not None
     assert found.arena.total == found.arena.head + found.arena.tail
     assert "EXP" not in found.operators or method == "softpool"
-    assert abs(found.peak / found.arena.head - 1) < 0.3
+    assert abs(found.peak / found.arena.head - 1) < (0.4 if method == "softpool" else 0.2)
     file = tmp_path / "out" / "model.tflite"
     images = np.random.default_rng(0).standard_normal((4, 1, 32, 32)).astype(np.float32)
-    np.testing.assert_allclose(LiteRT(file)(images), Interpreter(file, found.arena.total)(images), atol=0.5)
-    with pytest.raises(ExportError, match="has to run in TensorFlow Lite Micro in"):
-        Interpreter(file, found.arena.head)
+    np.testing.assert_allclose(LiteRT(file)(images), Interpreter(file)(images), atol=0.5)
+    assert runs_in(file, found.arena.size)
+    assert not runs_in(file, found.arena.head)
     said = json.loads((tmp_path / "out" / "report.json").read_text())
     assert said["arena"]["total"] == found.arena.total
     assert said["operators"] == operators(file)
@@ -147,9 +147,8 @@ def test_the_c_source_holds_the_file_its_arena_and_its_operators(checkpoints: An
     assert bytes(int(byte, 16) for byte in array[1].split(",")) == (tmp_path / "model.tflite").read_bytes()
     size = re.search(r"kArenaSize = (\d+);", header)
     assert size is not None and found.arena is not None  # noqa: PT018
-    assert found.arena.total <= int(size[1]) <= found.arena.total + 1040
-    assert int(size[1]) % 16 == 0
-    Interpreter(tmp_path / "model.tflite", int(size[1]))
+    assert found.arena.total <= int(size[1]) == found.arena.size
+    assert runs_in(tmp_path / "model.tflite", int(size[1]))
     registered = re.findall(r"resolver\.Add(\w+)\(\)", header)
     assert registered == [method(name) for name in found.operators]
     assert f"MicroMutableOpResolver<{len(registered)}>" in header
@@ -161,7 +160,7 @@ def test_blocks_are_chosen_for_the_memory_there_is(checkpoints: Any, tmp_path: P
     some: Any = {"to": "micro", "images": 50, "calibration_images": 16}
     free = export(checkpoint, **some, output=str(tmp_path / "free"))
     assert free.arena is not None
-    enough = export(checkpoint, **some, ram=f"{free.arena.total}B", output=str(tmp_path / "enough"))
+    enough = export(checkpoint, **some, ram=f"{free.arena.size}B", output=str(tmp_path / "enough"))
     assert not enough.failed
     short = export(checkpoint, **some, ram="20kB", output=str(tmp_path / "short"))
     assert short.exit_code == 1

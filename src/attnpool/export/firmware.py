@@ -6,9 +6,6 @@ from typing import Any
 
 from attnpool.export.micro import Arena
 
-SPARE = 1024
-"""Bytes of the arena beyond what was measured: where it begins may need alignment."""
-
 HEADER = """// {title}
 // Written by attnpool. Input: {shape} int8, channels last; a pixel p in 0..1 of channel c is
 // round((p - kMean[c]) / kStd[c] / kInputScale) + kInputZeroPoint. Output: {count} int8 logits, the largest the class.
@@ -25,7 +22,7 @@ namespace attnpool {{
 extern const unsigned char kModel[];
 extern const size_t kModelSize;
 
-// Measured: {head} bytes of activations and {tail} bytes of structures, on a machine of 64 bits; one of 32 needs less.
+// It ran with so much on a machine of 64 bits: {head} bytes of activations, {tail} of structures, the rest to plan.
 constexpr size_t kArenaSize = {arena};
 
 constexpr int kHeight = {height}, kWidth = {width}, kChannels = {channels}, kClasses = {count};
@@ -81,7 +78,6 @@ def write_firmware(
     """
     image, names = about["preprocessing"], about["classes"]
     height, width = image["image_size"]
-    size = -(-(arena.total + SPARE) // 16) * 16
     lines = [f"  if (resolver.Add{method(name)}() != kTfLiteOk) return kTfLiteError;" for name in operators]
     of = given["quantization_parameters"]
     header = HEADER.format(
@@ -90,7 +86,7 @@ def write_firmware(
         count=len(names),
         head=arena.head,
         tail=arena.tail,
-        arena=size,
+        arena=arena.size,
         height=height,
         width=width,
         channels=image["channels"],

@@ -102,7 +102,8 @@ class Exported:
         table.add_row("file", f"{self.size:,} B")
         if self.arena is not None:
             head, tail = self.arena.head, self.arena.tail
-            table.add_row("arena", f"{self.arena.total:,} B: {head:,} for activations, {tail:,} for structures")
+            text = f"{self.arena.size:,} B: {head:,} for activations, {tail:,} for structures, the rest to plan them"
+            table.add_row("arena", text)
         table.add_row("peak as profile counts it", f"{self.peak:,} B")
         if self.query_blocks is not None:
             table.add_row("blocks of queries", str(self.query_blocks))

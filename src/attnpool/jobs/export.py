@@ -95,7 +95,7 @@ def export(
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as place:
         for blocks in _blocks(request, query_blocks, limit):
             made = make_file(request, Path(place), blocks)
-            if limit is None or (made.arena is not None and made.arena.total <= limit):
+            if limit is None or (made.arena is not None and made.arena.size <= limit):
                 break
         result = _result(request, made, folder, min_agreement, limit)
         write_whole(Path(place, REPORT), json.dumps(asdict(result), indent=2) + "\n")
@@ -179,8 +179,8 @@ def _result(request: Request, made: Made, folder: Path, least: float, limit: int
     failed = []
     if comparison.agreement < least:
         failed.append(f"the file says what the network says for {comparison.agreement:.2%}, not for {least:.2%}")
-    if limit is not None and made.arena is not None and made.arena.total > limit:
-        failed.append(f"the arena takes {made.arena.total:,} bytes, more than ram, {limit:,}")
+    if limit is not None and made.arena is not None and made.arena.size > limit:
+        failed.append(f"the arena takes {made.arena.size:,} bytes, more than ram, {limit:,}")
     attends = any(isinstance(module, PatchAttention) for module in request.model.modules())
     return Exported(
         architecture=str(request.model.spec),
