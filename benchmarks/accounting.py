@@ -45,7 +45,7 @@ def recorded(string: str, side: int, **settings: Any) -> tuple[torch.nn.Module, 
 
 
 def costs(string: str, side: int, **settings: Any) -> dict[str, int]:
-    """Parameters, multiply-accumulates, and all conventions of memory in int8."""
+    """Parameters, multiply-accumulates, and all conventions of memory at one byte a number."""
     model, graph = recorded(string, side, **settings)
     params = sum(p.numel() for p in model.parameters())
     return {"params": params, "macs": graph.macs, **asdict(measure(graph, layers_of(model), 1))}

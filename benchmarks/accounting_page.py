@@ -162,7 +162,8 @@ def _methods(results: Results) -> str:
     parts = [
         f"""## Every method, stride string and placement
 
-MobileNetV2, kB of int8 (four times as much in float32). *In blocks*: attention's queries in {results["blocks"]} blocks, one after
+MobileNetV2, kB at one byte a number (four times as much in float32; `profile --dtype int8` adds what gates and
+exponentials take in that type). *In blocks*: attention's queries in {results["blocks"]} blocks, one after
 the other. `nlp_headfix2_nowin_reduced` has the published larger patches.
 """
     ]
