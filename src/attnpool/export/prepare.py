@@ -39,11 +39,7 @@ def prepare(model: nn.Module, input_size: tuple[int, int], query_blocks: int = 1
     """
     if query_blocks < 1:
         raise ValueError(f"query_blocks has to be positive, but got {query_blocks}")
-    if dynamic := [path for path, module in model.named_modules() if isinstance(module, DynamicConv2d)]:
-        raise ExportError(
-            f"model has to have kernels that are constant, but {dynamic[0]} is a dynamic convolution: "
-            "train the backbone without dy"
-        )
+    check_kernels(model)
     ready: Any = copy.deepcopy(model).cpu().float().eval()
     fuse_(ready, input_size=input_size)
     image = blank_image(ready, input_size)
@@ -51,6 +47,19 @@ def prepare(model: nn.Module, input_size: tuple[int, int], query_blocks: int = 1
         ready.set_submodule(path, BlockedAttention(ready.get_submodule(path), grid, query_blocks).eval())
     widen_strided_(ready, image)
     return ready.requires_grad_(False)
+
+
+def check_kernels(model: nn.Module) -> None:
+    """Refuse a network with dynamic convolutions.
+
+    Raises:
+        ExportError: naming the first, and what to do.
+    """
+    if dynamic := [path for path, module in model.named_modules() if isinstance(module, DynamicConv2d)]:
+        raise ExportError(
+            f"model has to have the same kernels for every image, but {dynamic[0]} is a dynamic convolution: train the "
+            "backbone without dy"
+        )
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from attnpool.data.source import open_source
 from attnpool.export._attention import BlockedAttention
 from attnpool.export.litert import need_edge
 from attnpool.export.onnx import need_onnx
-from attnpool.export.prepare import ExportError, prepare
+from attnpool.export.prepare import ExportError, check_kernels, prepare
 from attnpool.jobs._checkpoint import load_classifier
 from attnpool.jobs._export_data import BATCH, spread
 from attnpool.jobs._export_file import Made, Request, count_peak, make_file
@@ -105,11 +105,12 @@ def export(
 
 
 def check_supported(model: Any, to: Target) -> None:
-    """Refuse a network with a pool that the runtime cannot run.
+    """Refuse a network with dynamic convolutions, or with a pool that the runtime cannot run.
 
     Raises:
         ExportError: naming it, and why.
     """
+    check_kernels(model)
     pools = [*model.spec.stage_pools(), model.spec.stem_pool()]
     for name in dict.fromkeys(pool.method for pool in pools if pool is not None):
         limits = POOLS[name].limits
