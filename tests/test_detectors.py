@@ -259,3 +259,20 @@ def test_a_checkpoint_gives_the_detector_back_and_its_layers_are_profiled(detect
     assert found.params == sum(p.numel() for p in model.parameters())
     alone = profile(create_model(backbone, width=0.25, num_classes=1), (3, 64, 64), latency=False, training=False)
     assert found.macs > alone.macs / 2
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_what_the_heads_say_goes_to_onnx_with_suppression_left_out(detector: str, tmp_path: Path) -> None:
+    import onnxruntime
+
+    backbone = BACKBONES[3] if detector == "ssdlite" else "resnet18-nlp_headfix2_kv2-1222"
+    raw = build(detector, backbone, num_classes=3, image_size=128, width=0.25).eval().raw().eval()
+    image = torch.rand(1, 3, 128, 128)
+    torch.onnx.export(raw, (image,), tmp_path / "heads.onnx", dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "heads.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+    assert "NonMaxSuppression" not in (tmp_path / "heads.onnx").read_bytes().decode("latin-1")
+    with torch.no_grad():
+        expected = torch.utils._pytree.tree_leaves(raw(image))
+    for made, meant in zip(found, expected, strict=True):
+        torch.testing.assert_close(torch.from_numpy(made), meant, rtol=1e-4, atol=1e-4)
