@@ -169,10 +169,14 @@ def test_blocks_are_chosen_for_the_memory_there_is(checkpoints: Any, tmp_path: P
 
 
 def test_a_file_that_says_something_else_fails(checkpoints: Any, tmp_path: Path) -> None:
-    found = export(checkpoints("maxp"), to="micro", images=100, calibration_images=1, min_agreement=1.0,
-                   calibrate="fashion_mnist", output=str(tmp_path))  # fmt: skip
-    assert found.failed == (() if found.comparison.agreement == 1 else found.failed)
-    assert (found.exit_code == 1) == (found.comparison.agreement < 1)
+    black, labels = np.zeros((40, 28, 28), np.uint8), np.arange(40) % 10
+    np.savez(tmp_path / "black.npz", x_train=black, y_train=labels, x_test=black, y_test=labels)
+    found = export(checkpoints("maxp"), to="litert", int8=True, images=100, output=str(tmp_path / "out"),
+                   calibrate=f"npz:{tmp_path / 'black.npz'}")  # fmt: skip
+    assert found.comparison.agreement < 0.9  # black images do not show what the others reach
+    assert found.exit_code == 1
+    assert "not for 97.00%" in found.failed[0]
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["failed"] == list(found.failed)
 
 
 def test_what_a_runtime_lacks_is_refused_before_anything_runs(tmp_path: Path) -> None:
