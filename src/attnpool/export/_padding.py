@@ -1,12 +1,12 @@
 """Padding that runtimes do while they convolve, instead of in a copy of the map."""
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import nn
+
+from attnpool.models.sites import Shapes
 
 
-def widen_strided_(model: nn.Module, image: Tensor) -> None:
+def widen_strided_(model: nn.Module, shapes: Shapes) -> None:
     """Give strided convolutions zeros at the lower and right edge of their kernels, in place: the outputs stay.
 
     TensorFlow Lite pads by itself if both sides of a map of s * n positions get p zeros for a kernel of 2 * p + s, and
@@ -15,21 +15,12 @@ def widen_strided_(model: nn.Module, image: Tensor) -> None:
 
     Args:
         model: In eval mode.
-        image: What it runs on.
+        shapes: Of what its modules read and make, as `trace_shapes` gives them.
     """
-    convs = [m for m in model.modules() if type(m) is nn.Conv2d and max(m.stride) > 1 and m.dilation == (1, 1)]
-    sizes: dict[nn.Module, tuple[int, ...]] = {}
-    handles: list[RemovableHandle] = [
-        conv.register_forward_hook(lambda module, given, made: sizes.update({module: tuple(given[0].shape[-2:])}))
-        for conv in convs
-    ]
-    with torch.no_grad():
-        model(image)
-    for handle in handles:
-        handle.remove()
-    for conv in convs:
-        if conv in sizes and isinstance(conv.padding, tuple) and conv.padding_mode == "zeros":
-            _widen_(conv, sizes[conv])
+    for path, conv in model.named_modules():
+        plain = type(conv) is nn.Conv2d and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
+        if plain and path in shapes and max(conv.stride) > 1 and isinstance(conv.padding, tuple):
+            _widen_(conv, tuple(shapes[path][0][-2:]))
 
 
 def _widen_(conv: nn.Conv2d, size: tuple[int, ...]) -> None:

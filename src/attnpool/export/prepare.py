@@ -1,7 +1,6 @@
 """The deploy form of a network: what an exported file computes, the same as the network but for rounding."""
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from attnpool.export._attention import BlockedAttention
 from attnpool.export._padding import widen_strided_
 from attnpool.layers.dynamic_conv import DynamicConv2d
 from attnpool.models.fuse import fuse_
-from attnpool.models.sites import blank_image
+from attnpool.models.sites import trace_shapes
 from attnpool.pools._patches import PatchAttention
 
 
@@ -42,10 +41,12 @@ def prepare(model: nn.Module, input_size: tuple[int, int], query_blocks: int = 1
     check_kernels(model)
     ready: Any = copy.deepcopy(model).cpu().float().eval()
     fuse_(ready, input_size=input_size)
-    image = blank_image(ready, input_size)
-    for path, grid in _grids(ready, image).items():
-        ready.set_submodule(path, BlockedAttention(ready.get_submodule(path), grid, query_blocks).eval())
-    widen_strided_(ready, image)
+    shapes = trace_shapes(ready, input_size)
+    for path in [path for path, module in ready.named_modules() if isinstance(module, PatchAttention)]:
+        height, width = shapes[path][1][-2:]
+        blocked = BlockedAttention(ready.get_submodule(path), (height, width), query_blocks)
+        ready.set_submodule(path, blocked.eval())
+    widen_strided_(ready, shapes)
     return ready.requires_grad_(False)
 
 
@@ -73,19 +74,3 @@ def worst_difference(model: nn.Module, ready: nn.Module, images: Tensor) -> floa
     """
     expected = model(images)
     return float((expected - ready(images)).abs().max() / expected.abs().max().clamp(min=1))
-
-
-@torch.no_grad()
-def _grids(model: nn.Module, image: Tensor) -> dict[str, tuple[int, int]]:
-    """Path of each attention over patches, to the size of its map of tokens."""
-    found: dict[str, tuple[int, int]] = {}
-
-    def note(path: str) -> Callable[..., None]:
-        return lambda module, given, made: found.update({path: tuple(made.shape[-2:])})
-
-    attend = [(path, module) for path, module in model.named_modules() if isinstance(module, PatchAttention)]
-    handles = [module.register_forward_hook(note(path)) for path, module in attend]
-    model(image)
-    for handle in handles:
-        handle.remove()
-    return found
