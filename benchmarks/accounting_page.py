@@ -133,18 +133,19 @@ def _fits(results: Results) -> str:
     for found in results["fits"]:
         lines = [
             f"| `{c['architecture']}` | {c['settings'].get('width', 1):g} | {c['settings']['input_size'][0]} | "
-            f"{c['settings'].get('query_blocks', '-')} | {c['peak']:,} | {c['params']:,} | {c['macs'] / 1e6:.1f} |"
+            f"{c['settings'].get('query_blocks', '-')} | {c['arena']:,} | {c['peak']:,} | {c['file']:,} | "
+            f"{c['macs'] / 1e6:.1f} |"
             for c in found["front"][:SHOWN]
         ]
         rest = len(found["front"]) - len(lines)
         more = f" The table has those with the most operations; {rest} have fewer." if rest > 0 else ""
         parts.append(f"""### {found["ram"]} of RAM, {found["flash"]} of flash
 
-{found["fitting"]:,} of {found["searched"]:,} candidates fit, and of these no other beats {len(found["front"])} in memory, operations
-and capacity (weights and the side of the image); {found["confirmed"]} were built and confirmed by `profile`, to the byte.{more}
+{found["fitting"]:,} of {found["searched"]:,} candidates fit, and {len(found["front"])} of these do more operations than any other in
+their memory; {found["confirmed"]} were built and confirmed by `profile`, to the byte.{more}
 
-| network | width | side | blocks | peak, B | weights, B | operations, M |
-|---|---|---|---|---|---|---|
+| network | width | side | blocks | arena, B | of it the peak, B | file, B | operations, M |
+|---|---|---|---|---|---|---|---|
 {chr(10).join(lines)}
 """)
     speed = max(found["per_second"] or 0 for found in results["fits"])
@@ -152,7 +153,8 @@ and capacity (weights and the side of the image); {found["confirmed"]} were buil
 
 `attnpool fit --ram RAM --flash FLASH` over its default space: MobileNetV1 and V2 for 10 classes, four widths, sides 96,
 128 and 160, every stride string that shrinks as much as the backbone and nowhere later, strided convolution, max pooling
-and attention. {speed:.1f} candidates a second on one core. Which of them is the most accurate, training has to tell
+and attention. The RAM holds the whole arena of TensorFlow Lite Micro, the flash its file, both counted, not measured
+([device.md](device.md) has them beside what was measured). {speed:.1f} candidates a second on one core. Which of them is the most accurate, training has to tell
 (`--train-top`).
 """
     return "\n".join((text, *parts))

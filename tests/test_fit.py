@@ -24,12 +24,13 @@ from attnpool.accounting.search import Candidate, Space, early_strides, evaluate
 from attnpool.jobs.fit import FitResult, _train, confirm, fit
 from attnpool.models.stages import BACKBONES
 from attnpool.registry import POOLS
-from attnpool.spec import parse
+from attnpool.spec import ModelSpec, parse
 
 aten = torch.ops.aten
 SMALL: dict[str, Any] = {
     "ram": "64kB",
     "flash": "600kB",
+    "runtime": "any",
     "input": "64,96",
     "backbones": ("mobilenet",),
     "widths": (0.25, 0.5),
@@ -96,24 +97,32 @@ def test_costs_are_those_of_profile_to_the_byte(method: str, backbone: str) -> N
     confirm(last)
     with pytest.raises(ValueError, match="search and profile have to agree"):
         confirm(replace(last, peak=last.peak + 1))
+    with pytest.raises(ValueError, match="search and profile have to agree"):
+        confirm(replace(last, arena=last.arena + 1))
 
 
 def test_candidates_come_back_from_json() -> None:
     spec = parse("mobilenet-nlp_headfix2-1222121", width=0.35, input_size=(96, 96), query_blocks=8, placement="before")
-    candidate = Candidate(spec, 10, 20, 30)
+    candidate = Candidate(spec, 10, 20, 30, 40, 50)
     assert Candidate.from_dict(json.loads(json.dumps(candidate.to_dict()))) == candidate
 
 
-def test_the_front_is_what_nothing_beats() -> None:
+def test_the_front_computes_the_most_in_its_memory() -> None:
     spec = parse("resnet18-skip-1222")
     large = parse("resnet18-skip-1222", input_size=(96, 96))
-    best, small, quick = Candidate(spec, 30, 90, 50), Candidate(spec, 10, 20, 60), Candidate(spec, 40, 20, 10)
-    beaten = [Candidate(spec, 30, 80, 50), Candidate(spec, 40, 19, 10), Candidate(spec, 31, 90, 51)]
-    larger = Candidate(large, 41, 19, 61)  # worse in all but the image
-    more_blocks = Candidate(parse("resnet18-nlp-1222", query_blocks=8), 10, 20, 60)
-    fewer_blocks = Candidate(parse("resnet18-nlp-1222", query_blocks=1), 10, 20, 60)
-    assert pareto([*beaten, quick, small, larger, best]) == [larger, small, best, quick]
-    assert pareto([more_blocks, fewer_blocks]) == [fewer_blocks]
+
+    def costing(memory: int, params: int, macs: int, spec: ModelSpec = spec) -> Candidate:
+        return Candidate(spec, memory, 2 * memory, 2 * params, params, macs)
+
+    small, middle, most = costing(10, 20, 10), costing(30, 90, 50), costing(40, 20, 60, large)
+    beaten = [costing(11, 90, 10), costing(30, 90, 49), costing(30, 80, 50), costing(41, 90, 60)]
+    more_blocks = costing(10, 20, 60, parse("resnet18-nlp-1222", query_blocks=8))
+    fewer_blocks = costing(10, 20, 60, parse("resnet18-nlp-1222", query_blocks=1))
+    for memory in (Budget(1, 1).memory, Budget(1, 1, runtime="any").memory):
+        assert pareto([*beaten, middle, small, most], memory) == [most, middle, small]
+        assert pareto([more_blocks, fewer_blocks], memory) == [fewer_blocks]
+    keeps_much = replace(small, arena=80)  # at the peak it takes less than any other
+    assert pareto([keeps_much, middle], Budget(1, 1).memory) == [middle]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +138,7 @@ def test_what_is_found_fits_and_is_written(searched: tuple[FitResult, Path]) -> 
     assert result.confirmed >= 1
     said = json.loads((folder / "fit.json").read_text())
     assert [row["peak"] for row in said["front"]] == [c.peak for c in result.front]
-    assert said["budget"] == {"ram": 64_000, "flash": 600_000, "macs": None}
+    assert said["budget"] == {"ram": 64_000, "flash": 600_000, "macs": None, "runtime": "any"}
     assert said["space"]["backbones"] == ["mobilenet"]
     assert (folder / "front.png").stat().st_size > 10_000
     for row in said["front"]:  # as a reader of the file would build it
@@ -157,6 +166,18 @@ def test_a_budget_that_nothing_fits_says_what_would(searched: tuple[FitResult, P
         fit(**{**SMALL, "macs": "1k"}, output=str(folder))
     with pytest.raises(BudgetError, match="flash has to hold the weights"):
         fit(**{**SMALL, "flash": "1kB"}, output=str(folder))
+
+
+def test_on_a_micro_controller_what_the_runtime_keeps_counts(searched: tuple[FitResult, Path]) -> None:
+    _, folder = searched
+    options = {**SMALL, "runtime": "micro", "ram": "128kB"}
+    result = fit(**options, output=str(folder))
+    assert all(c.peak < c.arena <= 128_000 and c.params < c.file <= 600_000 for c in result.front)
+    assert json.loads((folder / "fit.json").read_text())["front"][0]["arena"] == result.front[0].arena
+    with pytest.raises(BudgetError, match=r"ram has to be at least [0-9,]+ B, the arena of mobilenet"):
+        fit(**{**options, "ram": "9kB"}, output=str(folder))
+    with pytest.raises(BudgetError, match="flash has to hold the file of a network, but all in the space take more"):
+        fit(**{**options, "flash": "1kB"}, output=str(folder))
 
 
 def test_a_killed_search_goes_on(searched: tuple[FitResult, Path], tmp_path: Path) -> None:
@@ -219,7 +240,9 @@ def test_amounts(text: str, value: int) -> None:
 
 
 def test_budgets_and_sides() -> None:
-    assert Budget.parse("1kB", "2kB", "60M") == Budget(1000, 2000, 60_000_000)
+    assert Budget.parse("1kB", "2kB", "60M") == Budget(1000, 2000, 60_000_000, "micro")
+    with pytest.raises(ValueError, match="runtime has to be one of micro, any, but got 'onnx'"):
+        Budget.parse("1kB", "2kB", None, "onnx")  # type: ignore[arg-type]
     assert parse_amount("macs", "1.5G", NUMBERS) == 1_500_000_000
     assert parse_sides("96..160") == (96, 128, 160)
     assert parse_sides("96,100") == (96, 100)
@@ -323,7 +346,7 @@ def test_another_training_is_another_result(tmp_path: Path) -> None:
         images, labels = rng.integers(0, 255, (40, 32, 32, 3), dtype=np.uint8), np.arange(40) % 2
         np.savez(tmp_path / name, x_train=images, y_train=labels, x_test=images[:8], y_test=labels[:8])
         how["data"] = f"npz:{tmp_path / name}.npz"
-        found.append(_train(Candidate(spec, 1, 1, 1), tmp_path, **how))
-    ended = _train(Candidate(replace(spec, placement="end"), 1, 1, 1), tmp_path, **how)
+        found.append(_train(Candidate(spec, 1, 1, 1, 1, 1), tmp_path, **how))
+    ended = _train(Candidate(replace(spec, placement="end"), 1, 1, 1, 1, 1), tmp_path, **how)
     assert len({row["checkpoint"] for row in [*found, ended]}) == 3
-    assert _train(Candidate(spec, 1, 1, 1), tmp_path, **how) == found[1]
+    assert _train(Candidate(spec, 1, 1, 1, 1, 1), tmp_path, **how) == found[1]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from attnpool.accounting.search import Candidate
 
@@ -12,45 +13,68 @@ STEP = 32
 """Pixels between the sides of a range."""
 
 
+Runtime = Literal["micro", "any"]
+
+
 class BudgetError(ValueError):
     """A budget that nothing fits."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Most bytes of activations and of weights, both in int8, and multiply-accumulates (None: any number)."""
+    """What a network in int8 may take at most.
+
+    Args:
+        ram: Bytes: the arena of TensorFlow Lite Micro for `micro`, activations at their peak for `any`.
+        flash: Bytes: the file for it for `micro`, weights for `any`.
+        macs: Multiply-accumulates; None: any number.
+        runtime: micro or any.
+    """
 
     ram: int
     flash: int
     macs: int | None = None
+    runtime: Runtime = "micro"
 
     @classmethod
-    def parse(cls, ram: str, flash: str, macs: str | None) -> "Budget":
+    def parse(cls, ram: str, flash: str, macs: str | None, runtime: Runtime = "micro") -> "Budget":
         """The budget of e.g. "256kB", "1MB" and "60M".
 
         Raises:
             ValueError: naming what is no amount.
         """
+        if runtime not in get_args(Runtime):
+            raise ValueError(f"runtime has to be one of {', '.join(get_args(Runtime))}, but got {runtime!r}")
         operations = None if macs is None else parse_amount("macs", macs, NUMBERS)
-        return cls(parse_amount("ram", ram, BYTES), parse_amount("flash", flash, BYTES), operations)
+        return cls(parse_amount("ram", ram, BYTES), parse_amount("flash", flash, BYTES), operations, runtime)
+
+    def memory(self, candidate: Candidate) -> int:
+        """Bytes of it that `ram` has to hold."""
+        return candidate.arena if self.runtime == "micro" else candidate.peak
+
+    def storage(self, candidate: Candidate) -> int:
+        """Bytes of it that `flash` has to hold."""
+        return candidate.file if self.runtime == "micro" else candidate.params
 
     def holds(self, candidate: Candidate) -> bool:
         """Whether it fits."""
-        return candidate.peak <= self.ram and self._holds_but_ram(candidate)
+        return self.memory(candidate) <= self.ram and self._holds_but_ram(candidate)
 
     def explain(self, found: Sequence[Candidate]) -> str:
         """The smallest change with which one of the candidates would fit; none of them does."""
         if not found:
-            return f"flash has to hold the weights of a network, but all in the space have more than {self.flash:,} B"
+            what = "file" if self.runtime == "micro" else "weights"
+            return f"flash has to hold the {what} of a network, but all in the space take more than {self.flash:,} B"
         within = [c for c in found if self._holds_but_ram(c)]
         if not within:
             least = min(found, key=lambda c: c.macs)
             return f"macs has to be at least {least.macs:,}, those of {least.name}, but got {self.macs:,}"
-        least = min(within, key=lambda c: (c.peak, c.macs))
-        return f"ram has to be at least {least.peak:,} B, the peak of {least.name}, but got {self.ram:,} B"
+        least = min(within, key=lambda c: (self.memory(c), c.macs))
+        what = "arena" if self.runtime == "micro" else "peak"
+        return f"ram has to be at least {self.memory(least):,} B, the {what} of {least.name}, but got {self.ram:,} B"
 
     def _holds_but_ram(self, candidate: Candidate) -> bool:
-        return candidate.params <= self.flash and (self.macs is None or candidate.macs <= self.macs)
+        return self.storage(candidate) <= self.flash and (self.macs is None or candidate.macs <= self.macs)
 
 
 def parse_amount(name: str, text: str, units: dict[str, int]) -> int:

@@ -7,6 +7,9 @@ from attnpool.accounting.graph import Graph, Step
 from attnpool.pools._gates import Int8Gates
 
 IN_FLOAT = ("aten.exp", "aten.log", "aten.log1p")
+POSITIONS = 511
+"""Most positions of a soft-max in int8: where more share the attention evenly, the kernel of TensorFlow Lite Micro
+aborts (the logarithm of their sum is beyond what it shifts by), so that such ones are exported in float32."""
 
 
 def in_int8(record: Callable[[], Graph]) -> Graph:
@@ -19,7 +22,7 @@ def _with_conversions(graph: Graph) -> Graph:
     """The graph with the float32 maps that some functions read and make, four bytes a number, for conversions."""
     made = replace(graph, steps=[], buffers=list(graph.buffers))
     for step in graph.steps:
-        if step.name.rstrip("_") not in IN_FLOAT or len(step.reads) != 1 or len(step.writes) != 1:
+        if not _in_float(step, graph):
             made.steps.append(step)
             continue
         source, target = step.reads[0], step.writes[0]
@@ -31,3 +34,12 @@ def _with_conversions(graph: Graph) -> Graph:
             Step("quantize", step.layer, (result,), (target,), 0),
         ]
     return made
+
+
+def _in_float(step: Step, graph: Graph) -> bool:
+    """Whether int8 runtimes take it in float32."""
+    if len(step.reads) != 1 or len(step.writes) != 1:
+        return False
+    if step.name == "aten._softmax":
+        return graph.buffers[step.writes[0]].shape[-1] > POSITIONS
+    return step.name.rstrip("_") in IN_FLOAT

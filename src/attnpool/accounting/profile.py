@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from attnpool.accounting.compute import UncountedError
+from attnpool.accounting.device import Footprint, footprint
 from attnpool.accounting.graph import Graph, on_meta, record_exported
 from attnpool.accounting.int8 import in_int8
 from attnpool.accounting.latency import Latency, measure_latency
@@ -46,6 +47,7 @@ class Profile:
         memory: Of activations, by four conventions.
         peak_layer: The layer that runs at the peak; peak_operation: its operation.
         live: What is live at the peak, the largest first.
+        device: What it takes on a micro-controller; None for types other than int8.
         layers: What each layer costs, in the order they run.
         uncounted: Operations without a formula, counted as none; empty unless that was allowed.
         latency: Measured time; None if it was not asked for.
@@ -65,6 +67,7 @@ class Profile:
     peak_layer: str
     peak_operation: str
     live: tuple[LiveBuffer, ...]
+    device: Footprint | None
     layers: tuple[Layer, ...] = field(repr=False)
     uncounted: tuple[str, ...]
     latency: Latency | None
@@ -82,7 +85,9 @@ class Profile:
         values = {
             name: value for name, value in vars(self).items() if name not in ("graph", "memory", "live", "layers")
         }
-        values["latency"], values["training"] = (part and asdict(part) for part in (self.latency, self.training))
+        for name in ("device", "latency", "training"):
+            part = getattr(self, name)
+            values[name] = part and asdict(part)
         parts = {"live": [asdict(b) for b in self.live], "layers": [asdict(layer) for layer in self.layers]}
         return {**values, "latency_ms": self.latency_ms, "memory": asdict(self.memory), **parts}
 
@@ -147,6 +152,7 @@ def profile(
         peak_layer=graph.steps[at].layer,
         peak_operation=graph.steps[at].name,
         live=tuple(sorted((LiveBuffer(b.layer, b.shape, b.bytes(itemsize)) for b in held), key=lambda b: -b.bytes)),
+        device=footprint(graph, params) if dtype == "int8" else None,
         layers=tuple(rows(graph, light, itemsize)),
         uncounted=graph.uncounted,
         latency=time,

@@ -1,7 +1,7 @@
-"""Networks under a budget: every candidate of a space, its exact costs, and those that no other one beats."""
+"""Networks under a budget: every candidate of a space, its exact costs, and those that make the most of memory."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from itertools import accumulate, product
 from math import prod
@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from attnpool.accounting.compute import UncountedError
+from attnpool.accounting.device import footprint
 from attnpool.accounting.graph import record
 from attnpool.accounting.int8 import in_int8
-from attnpool.accounting.memory import live_bytes
 from attnpool.models.build import build
 from attnpool.models.sites import trace_shapes
 from attnpool.models.stages import find_backbone
@@ -99,10 +99,21 @@ class Space:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network with an image size, and what it costs in int8: bytes at the peak, parameters, multiply-accumulates."""
+    """A network with an image size, and what it costs in int8.
+
+    Args:
+        spec: The network.
+        peak: Bytes of activations.
+        arena: Bytes that TensorFlow Lite Micro needs: the peak, and what it keeps.
+        file: Bytes of the network's file for it.
+        params: Its parameters.
+        macs: Its multiply-accumulates.
+    """
 
     spec: ModelSpec
     peak: int
+    arena: int
+    file: int
     params: int
     macs: int
 
@@ -123,15 +134,18 @@ class Candidate:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the architecture, what the string cannot say, and the costs."""
-        return {**describe(self.spec), "peak": self.peak, "params": self.params, "macs": self.macs}
+        return {**describe(self.spec), **{name: getattr(self, name) for name in COSTS}}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Candidate":
         """What `to_dict` made."""
-        costs = [values[name] for name in ("peak", "params", "macs")]
+        costs = [values[name] for name in COSTS]
         if not all(isinstance(cost, int) and cost > 0 for cost in costs):
-            raise ValueError(f"peak, params and macs have to be positive, but are {costs}")
+            raise ValueError(f"{', '.join(COSTS)} have to be positive, but are {costs}")
         return cls(parse(values["architecture"], **values["settings"]), *costs)
+
+
+COSTS = [part.name for part in fields(Candidate) if part.name != "spec"]
 
 
 def describe(spec: ModelSpec) -> dict[str, Any]:
@@ -148,7 +162,7 @@ def evaluate(network: ModelSpec, settings: Iterable[ModelSpec], flash: int) -> I
         UncountedError: for operations without a formula.
     """
     with torch.device("meta"):
-        model = build(network).eval()
+        model = build(network).eval().requires_grad_(False)  # which torch asks to choose among products
     params = sum(p.numel() for p in model.parameters())
     attention = [module for module in model.modules() if isinstance(module, SelfAttention)]
     for spec in settings if params <= flash else ():
@@ -163,20 +177,21 @@ def evaluate(network: ModelSpec, settings: Iterable[ModelSpec], flash: int) -> I
             continue
         if graph.uncounted:
             raise UncountedError(graph.uncounted)
-        yield Candidate(spec, max(live_bytes(graph, 1)), params, graph.macs)
+        takes = footprint(graph, params)
+        yield Candidate(spec, takes.activations, takes.total, takes.file, params, graph.macs)
 
 
-def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Those that no other one beats in memory, operations and capacity, the most operations first.
+def pareto(candidates: Iterable[Candidate], memory: Callable[[Candidate], int]) -> list[Candidate]:
+    """Those in whose `memory` no other one does as many operations, the most operations first.
 
-    Capacity is parameters and the side of the image, which holds more if it is larger. Of those that cost the same, the
-    one with fewer blocks of queries.
+    In a given memory, networks that compute more have been found to be more accurate (MCUNet, arXiv 2007.10319). Of
+    those that cost the same, the one with more parameters and fewer blocks of queries.
     """
     front: list[Candidate] = []
-    for c in sorted(candidates, key=lambda c: (c.peak, c.macs, -c.params, c.spec.query_blocks or 0)):
-        if not any(o.macs <= c.macs and o.params >= c.params and o.side >= c.side for o in front):
+    for c in sorted(candidates, key=lambda c: (memory(c), -c.macs, -c.params, c.spec.query_blocks or 0)):
+        if not front or c.macs > front[-1].macs:
             front.append(c)
-    return sorted(front, key=lambda c: -c.macs)
+    return front[::-1]
 
 
 @cache

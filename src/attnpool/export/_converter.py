@@ -1,5 +1,7 @@
 """Runs alone, as `python -m attnpool.export._converter FOLDER`: network.pt2 there becomes made.tflite."""
 
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,23 +12,27 @@ from ai_edge_quantizer import algorithm_manager, qtyping, quantizer, recipe, rec
 from ai_edge_quantizer.calibrator import Calibrator
 from ai_edge_quantizer.utils import qsv_utils
 
-from attnpool.export._flatbuffer import largest_softmax, with_metadata
+from attnpool.accounting.int8 import POSITIONS
+from attnpool.export._flatbuffer import soft_maxes, with_metadata
 
 SIGNATURE, IMAGE = "serving_default", "args_0"
-POSITIONS = 511
-"""Most positions of a soft-max in int8: where more share the attention evenly, the kernel of TensorFlow Lite Micro
-aborts (the logarithm of their sum is beyond what it shifts by)."""
 
 
 def main(folder: Path) -> None:
-    """Convert, quantise if there are images, and put what is said about the network into the file."""
+    """Convert, quantise if there are images, and put what is said about the network into the file.
+
+    A micro-controller gets no names of tensors: they would take up to two fifths of the file.
+    """
     exported = torch.export.load(folder / "network.pt2")
     made = litert_torch.convert(exported.module(), tuple(exported.example_inputs[0]))
     made.export(str(folder / "float.tflite"))
     content = (folder / "float.tflite").read_bytes()
     if (folder / "images.npy").exists():
         content = quantised(content, np.load(folder / "images.npy", allow_pickle=False))
-    (folder / "made.tflite").write_bytes(with_metadata(content, (folder / "about.json").read_bytes()))
+    about = (folder / "about.json").read_bytes()
+    (folder / "made.tflite").write_bytes(
+        with_metadata(content, about, names=json.loads(about).get("runtime") != "micro")
+    )
 
 
 def quantised(content: bytes, images: np.ndarray) -> bytes:
@@ -37,9 +43,10 @@ def quantised(content: bytes, images: np.ndarray) -> bytes:
     """
     steps = recipe_manager.RecipeManager()
     steps.load_quantization_recipe(recipe.static_wi8_ai8())
-    if largest_softmax(content) > POSITIONS:
+    if large := soft_maxes(content, POSITIONS):
         in_float = algorithm_manager.AlgorithmName.NO_QUANTIZE
-        steps.add_quantization_config(".*", qtyping.TFLOperationName.SOFTMAX, algorithm_key=in_float)
+        scope = f"^({'|'.join(map(re.escape, large))});"
+        steps.add_quantization_config(scope, qtyping.TFLOperationName.SOFTMAX, algorithm_key=in_float)
     calibrator = Calibrator(content, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
     calibrator.calibrate({SIGNATURE: [{IMAGE: image[None]} for image in images]}, steps)
     work = quantizer.Quantizer(content, steps.get_quantization_recipe())

@@ -1,4 +1,4 @@
-"""What stands in a .tflite file: its operators, and what we wrote about the network into it."""
+"""What stands in a .tflite file: its operators, its names, and what we wrote about the network into it."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,25 +12,29 @@ def operators(file: Path) -> dict[str, int]:
     return dict(sorted(Counter(name for name, _ in _steps(file.read_bytes())).items()))
 
 
-def largest_softmax(content: bytes) -> int:
-    """The most positions that a soft-max is taken over; 0 without one."""
-    return max((made[-1] for name, made in _steps(content) if name == "SOFTMAX"), default=0)
+def soft_maxes(content: bytes, above: int) -> list[str]:
+    """Names of what soft-maxes make that are taken over more than `above` positions."""
+    made = [tensor for name, tensor in _steps(content) if name == "SOFTMAX" and tensor.shape[-1] > above]
+    return [tensor.name.decode() for tensor in made]
 
 
-def _steps(content: bytes) -> list[tuple[str, list[int]]]:
-    """Name of each operator as it runs, and the shape of what it makes."""
+def _steps(content: bytes) -> list[tuple[str, Any]]:
+    """Name of each operator as it runs, and the tensor that it makes."""
     schema, model = _read(content)
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     codes = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
     graph = model.subgraphs[0]
-    return [(codes[op.opcodeIndex], list(graph.tensors[op.outputs[0]].shape)) for op in graph.operators]
+    return [(codes[op.opcodeIndex], graph.tensors[op.outputs[0]]) for op in graph.operators]
 
 
-def with_metadata(content: bytes, about: bytes) -> bytes:
-    """The file with something about the network in it, which runtimes pass over."""
+def with_metadata(content: bytes, about: bytes, *, names: bool) -> bytes:
+    """The file with something about the network in it, which runtimes pass over; `names` of tensors stay or go."""
     import flatbuffers
 
     schema, model = _read(content)
+    if not names:
+        for tensor in model.subgraphs[0].tensors:
+            tensor.name = b""
     buffer, entry = schema.BufferT(), schema.MetadataT()
     buffer.data, entry.name, entry.buffer = list(about), NAME, len(model.buffers)
     model.buffers.append(buffer)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from attnpool.accounting.budget import Budget
 from attnpool.accounting.memory import ITEMSIZE, lifetimes, live_at, live_bytes, peak_step
 from attnpool.accounting.profile import Profile
 from attnpool.accounting.search import Candidate
@@ -69,27 +70,27 @@ def memory_figure(profiles: Sequence[Profile]) -> Figure:
     return figure
 
 
-def front_figure(found: Sequence[Candidate], front: Sequence[Candidate], ram: int) -> Figure:
+def front_figure(found: Sequence[Candidate], front: Sequence[Candidate], budget: Budget) -> Figure:
     """Operations over memory of all candidates, those of the front in the colour of their method, sized by weights."""
     figure = Figure(figsize=(9, 6), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    axes.scatter([c.peak / 1e3 for c in found], [c.macs / 1e6 for c in found], 4, "#d0d0d0", label="all candidates")
+    memory = [budget.memory(c) / 1e3 for c in found]
+    axes.scatter(memory, [c.macs / 1e6 for c in found], 4, "#d0d0d0", label="all candidates")
     methods = dict.fromkeys(c.spec.pool.method for c in front)
     most = max(c.params for c in front)
     for colour, marker, method in zip(cycle(COLOURS), cycle("osD^v<>PX"), methods, strict=False):
         own = [c for c in front if c.spec.pool.method == method]
-        points = [c.peak / 1e3 for c in own], [c.macs / 1e6 for c in own], [10 + 70 * c.params / most for c in own]
+        sizes = [10 + 70 * c.params / most for c in own]
+        points = [budget.memory(c) / 1e3 for c in own], [c.macs / 1e6 for c in own], sizes
         label = f"{method}, on the front"
         axes.scatter(*points, colour, marker=marker, label=label, edgecolors="white", linewidths=0.5)
-    axes.axvline(ram / 1e3, color="black", linestyle="--", label=f"budget, {ram / 1e3:g} kB")
+    axes.axvline(budget.ram / 1e3, color="black", linestyle="--", label=f"budget, {budget.ram / 1e3:g} kB")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("peak of activations, kB (int8)")
+    what = "arena of TensorFlow Lite Micro" if budget.runtime == "micro" else "peak of activations"
+    axes.set_xlabel(f"{what}, kB (int8)")
     axes.set_ylabel("multiply-accumulates, millions")
-    axes.set_title(
-        "Networks that no other beats in memory, operations, weights (size of a point) and side of the image",
-        fontsize=10,
-    )
+    axes.set_title("Networks in whose memory no other does as many operations; size of a point: weights", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure

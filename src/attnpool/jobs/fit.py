@@ -15,9 +15,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from attnpool.accounting.budget import Budget, BudgetError, parse_sides
+from attnpool.accounting.budget import Budget, BudgetError, Runtime, parse_sides
 from attnpool.accounting.profile import profile
-from attnpool.accounting.search import Candidate, Space, describe, evaluate, pareto
+from attnpool.accounting.search import COSTS, Candidate, Space, describe, evaluate, pareto
 from attnpool.data.source import open_source
 from attnpool.jobs._candidates import Candidates
 from attnpool.jobs._figures import front_figure
@@ -39,8 +39,7 @@ class FitResult:
         searched: Candidates in the space that can run and are not above the flash; fitting: those that fit.
         refused: Candidates that cannot run, as their image is shrunk to nothing, and why the first of them cannot.
         per_second: Candidates evaluated a second; None if all were known from an earlier run.
-        front: Those that fit and that no other one beats in memory, operations and capacity (parameters and the side
-            of the image), the most operations first.
+        front: Those that fit and in whose memory no other one does as many operations, the most operations first.
         confirmed: How many of the front were built and confirmed by `profile`, to the byte.
         output: Folder of `fit.json`, `candidates.jsonl` and `front.png`.
         trained: Results of the networks that were trained, the best validation accuracy first.
@@ -58,15 +57,18 @@ class FitResult:
 
     def __rich__(self) -> Group:
         title = (
-            f"{len(self.front)} of the {self.fitting:,} that fit ({self.searched:,} candidates): no other beats them"
+            f"{len(self.front)} of the {self.fitting:,} that fit ({self.searched:,} candidates): most MACs for memory"
         )
         table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("network", overflow="fold")
-        for name in ("width", "side", "blocks", "peak, kB", "weights, kB", "MACs, M"):
+        micro = self.budget.runtime == "micro"
+        bytes_ = ("arena, kB", "file, kB") if micro else ("peak, kB", "weights, kB")
+        for name in ("width", "side", "blocks", *bytes_, "MACs, M"):
             table.add_column(name, justify="right", no_wrap=True)
         for c in self.front[:SHOWN]:
             about = (escape(str(c.spec)), f"{c.spec.width:g}", str(c.side), str(c.spec.query_blocks or "-"))
-            table.add_row(*about, f"{c.peak / 1e3:,.1f}", f"{c.params / 1e3:,.1f}", f"{c.macs / 1e6:,.1f}")
+            sizes = (f"{self.budget.memory(c) / 1e3:,.1f}", f"{self.budget.storage(c) / 1e3:,.1f}")
+            table.add_row(*about, *sizes, f"{c.macs / 1e6:,.1f}")
         rest = f", with the other {len(self.front) - SHOWN}" if len(self.front) > SHOWN else ""
         text = (
             f"{self.confirmed} confirmed by profile, to the byte. In {escape(self.output)}: fit.json{rest}; front.png"
@@ -91,6 +93,7 @@ def fit(
     ram: str = "256kB",
     flash: str = "1MB",
     macs: str | None = None,
+    runtime: Runtime = "micro",
     input: str = "96..160",
     data: str | None = None,
     data_dir: str | None = None,
@@ -113,14 +116,16 @@ def fit(
 ) -> FitResult:
     """Search networks that fit a budget of memory and operations, exactly, and train the best.
 
-    Peak, weights (both in int8) and operations are counted as `attnpool profile` does. The output folder gets
+    Memory, file and operations are counted as `attnpool profile --dtype int8` does. The output folder gets
     `candidates.jsonl` (all that were evaluated: the same command goes on from there, also with another budget),
     `fit.json` and `front.png`.
 
     Args:
-        ram: Most memory for activations: the `peak` of int8, e.g. 256kB (1,000 bytes) or 256KiB (1,024).
-        flash: Most memory for weights, one byte each, e.g. 1MB.
+        ram: Most memory in int8, e.g. 256kB (1,000 bytes) or 256KiB (1,024).
+        flash: Most memory for the network itself, e.g. 1MB.
         macs: Most multiply-accumulates, e.g. 60M; by default any number.
+        runtime: micro: the ram holds all that TensorFlow Lite Micro needs, the flash its file. any: the ram holds the
+            activations at their peak alone, the flash the weights alone.
         input: Sides of the image in pixels: 96, 96,128 or 96..160, which goes in steps of 32.
         data: Data source: its channels and classes, and what `train_top` trains on.
         data_dir: Where published data sets lie and are downloaded to; by default ~/.cache/attnpool.
@@ -134,8 +139,8 @@ def fit(
         patches: Largest patch of a network's pools, in pixels; above 1 the windows are not normalised.
         placements: Where a pool stands in a stage: before, after_first, end.
         query_blocks: Blocks of queries that attention takes one after the other.
-        train_top: How many of the front to train, those of the most operations, which in a given memory have been
-            found to be the most accurate (MCUNet, arXiv 2007.10319).
+        train_top: How many of the front to train, those of the most operations, which have been found to be the most
+            accurate (MCUNet, arXiv 2007.10319). What is to be quick is limited by `macs`.
         epochs: Of that training.
         output: Folder for the results.
         limit: Most networks to build, taken at random; by default all.
@@ -149,7 +154,7 @@ def fit(
     """
     _check(limit, train_top, epochs, data)
     source = None if data is None else open_source(data, data_dir=data_dir, download=download)
-    budget = Budget.parse(ram, flash, macs)
+    budget = Budget.parse(ram, flash, macs, runtime)
     space = Space(
         backbones=tuple(backbones),
         widths=tuple(widths),
@@ -176,7 +181,7 @@ def fit(
             raise ValueError(
                 f"input has to be images that the networks do not shrink to nothing, but {input}: {refused[1]}"
             )
-        front = pareto(c for c in found if budget.holds(c))
+        front = pareto((c for c in found if budget.holds(c)), budget.memory)
         if not front:
             raise BudgetError(budget.explain(found))
         chosen = {round(i * (len(front) - 1) / (CHECKED - 1)) for i in range(CHECKED)}
@@ -184,7 +189,7 @@ def fit(
             confirm(front[i])
         fitting = sum(map(budget.holds, found))
         result = FitResult(budget, len(found), fitting, refused, per_second, front, len(chosen), str(folder))
-        front_figure(found, front, budget.ram).savefig(folder / "front.png")
+        front_figure(found, front, budget).savefig(folder / "front.png")
         _write(result, space, folder)
         if train_top and data is not None:
             source_at = {"data": data, "data_dir": data_dir, "download": download}
@@ -232,7 +237,7 @@ def _search(
                 candidates.add(new)
                 refused += [reason for reason in made if isinstance(reason, str)]
                 done.append((len(new), time.perf_counter() - begun))
-            found += [known[spec] for spec in settings if spec in known and known[spec].params <= budget.flash]
+            found += [known[spec] for spec in settings if spec in known and budget.storage(known[spec]) <= budget.flash]
             bar.update(task, advance=1, description=f"networks ({sum(map(budget.holds, found)):,} fit)")
     count, seconds = map(sum, zip(*done[1:], strict=True)) if done[1:] else (0, 1)
     return found, (len(refused), refused[0] if refused else ""), count / seconds if count else None
@@ -247,11 +252,14 @@ def confirm(candidate: Candidate) -> None:
     spec = candidate.spec
     image = (spec.in_channels, *(spec.input_size or ()))
     real = profile(build(spec), image, dtype="int8", latency=False, training=False)
-    if (real.memory.peak, real.params, real.macs) != (candidate.peak, candidate.params, candidate.macs):
+    if real.device is None:
+        raise ValueError("dtype has to be int8")
+    costs = Candidate(spec, real.memory.peak, real.device.total, real.device.file, real.params, real.macs)
+    if costs != candidate:
+        found = ", ".join(f"{name} {getattr(candidate, name):,} and {getattr(costs, name):,}" for name in COSTS)
         raise ValueError(
-            f"search and profile have to agree on {candidate.name}, but find {candidate.peak:,} and "
-            f"{real.memory.peak:,} B, {candidate.macs:,} and {real.macs:,} multiply-accumulates: candidates.jsonl was "
-            "changed, or this is a bug"
+            f"search and profile have to agree on {candidate.name}, but find {found}: candidates.jsonl was changed, or "
+            "this is a bug"
         )
 
 

@@ -27,6 +27,10 @@ CONVENTIONS = {
     "in_out": "in+out: the largest input + output of a layer, a pool being one (MCUNet's)",
     "largest": "largest: the largest map, insides of inverted residuals left out (RNNPool's)",
 }
+DEVICE = {
+    "total": "on a micro-controller: the peak, and what TensorFlow Lite Micro keeps besides",
+    "file": "and the network's file for it",
+}
 DEFAULT_INPUT = (3, 224, 224)
 PICTURES = ("png", "pdf", "svg", "jpg")
 
@@ -137,6 +141,8 @@ def summary(profiles: Sequence[Profile]) -> Table:
     table.add_row(f"weights, {profiles[0].dtype}", *(bytes_text(p.weight_bytes) for p in profiles), end_section=True)
     for field, text in CONVENTIONS.items():
         table.add_row(text, *(bytes_text(getattr(p.memory, field)) for p in profiles))
+    for name, text in DEVICE.items() if profiles[0].device else ():
+        table.add_row(text, *(bytes_text(getattr(p.device, name)) for p in profiles))
     table.add_row("at the peak runs", *(escape(f"{p.peak_layer} ({p.peak_operation})") for p in profiles))
     table.add_row("and are live", *(_live_text(p) for p in profiles), end_section=True)
     if any(p.training or p.untrained for p in profiles):

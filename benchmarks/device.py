@@ -1,0 +1,76 @@
+"""What `profile` counts for a network in int8, beside what TensorFlow Lite Micro takes for its file: docs/device.md.
+
+Weights are random, and so are the images that calibrate: neither changes the memory.
+
+    python benchmarks/device.py
+"""
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from attnpool import create_model
+from attnpool.accounting.profile import profile
+from attnpool.export import prepare
+from attnpool.export.litert import litert_program, to_litert
+from attnpool.export.micro import measure_arena
+
+RESULTS = Path(__file__).parent / "results" / "device.json"
+CASES: list[tuple[str, int, dict[str, Any]]] = [
+    ("mobilenet_v2-skip-1222121", 96, {"width": 0.35}),
+    ("mobilenet_v2-skip-4121121", 96, {"width": 0.35}),
+    ("mobilenet_v2-maxp-4121121", 96, {"width": 0.35}),
+    ("mobilenet_v2-avgp-4121121", 96, {"width": 0.35}),
+    ("mobilenet_v2-lip-4121121", 96, {"width": 0.35}),
+    ("mobilenet_v2-blurpool-4121121", 96, {"width": 0.35}),
+    ("mobilenet_v2-softpool-4121121", 96, {"width": 0.35}),
+    ("mobilenet_v2-nlp_headfix2_nowin_reduced4111111-4121121", 96, {"width": 0.35, "query_blocks": 16}),
+    ("mobilenet_v2-nlp_headfix2_kv2-4121121", 96, {"width": 0.35, "query_blocks": 16}),
+    ("mobilenet_v2-nlp_headfix2-1222121", 64, {"width": 0.35, "query_blocks": 8}),
+    ("mobilenetv1-nlp_headfix2_nowin_reduced4211-2222", 96, {"width": 0.25, "query_blocks": 8}),
+    ("resnet18-nlp_headfix2-1222", 64, {"width": 0.25, "query_blocks": 8}),
+    ("resnet18-skip-1222", 64, {"width": 0.25, "attention": "after:layer1.1"}),
+]
+"""Architecture, side of the image, settings."""
+
+
+def main() -> None:
+    """Measure, and write."""
+    torch.set_num_threads(1)
+    rows = [measured(*case) for case in track(CASES, "networks")]
+    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    print("| network | side | peak | head | | structures | tail | | file | measured | |")
+    print("|---|--:" + "|--:" * 9 + "|")
+    for row in rows:
+        cells = [f"`{row['architecture']}`", str(row["side"])]
+        for part, real in (("activations", "head"), ("structures", "tail"), ("file", "file")):
+            count, size = row["counted"][part], row["measured"][real]
+            cells += [f"{count:,}", f"{size:,}", f"{count / size - 1:+.1%}"]
+        print(f"| {' | '.join(cells)} |")
+
+
+def measured(architecture: str, side: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """One network, counted and run."""
+    model = create_model(architecture, num_classes=10, input_size=(side, side), **settings).eval()
+    size = (3, side, side)
+    said = profile(model, size, dtype="int8", latency=False, training=False)
+    images = np.random.default_rng(0).standard_normal((2, *size)).astype(np.float32)
+    ready = prepare(model, (side, side), settings.get("query_blocks", 1))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.tflite"
+        to_litert(litert_program(ready, size), file, {"runtime": "micro"}, images)
+        arena, bytes_ = measure_arena(file), file.stat().st_size
+    return {
+        "architecture": architecture, "side": side, "settings": settings, "params": said.params,
+        "counted": asdict(said.device), "measured": {**asdict(arena), "file": bytes_},
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
