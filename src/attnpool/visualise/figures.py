@@ -197,7 +197,7 @@ def _panel(page: _Page, panel: Panel, shown: Shown, place: tuple[float, float], 
     axes.set_xlim(0, columns)
     axes.set_ylim(rows, 0)
     axes.set_axis_off()
-    _bar(page, panel, left, top + TITLE + tall + 0.05, side)
+    _bar(page, panel, left, top + TITLE + tall + 0.05, CELL)
 
 
 def _bar(page: _Page, panel: Panel, left: float, top: float, side: float) -> None:
