@@ -22,6 +22,7 @@ from attnpool.pools._weighted import weighted_pool2d
 from attnpool.registry import POOLS
 from attnpool.visualise import METHODS, attention_maps, class_activation, kept_maps, weight_maps
 from attnpool.visualise._frame import Frame, frame_of
+from attnpool.visualise._layers import last_maps
 from attnpool.visualise._pools import find_pools
 from attnpool.visualise.explained import explain
 from attnpool.visualise.figures import Shown, explained_figure
@@ -153,6 +154,15 @@ def test_class_activation_points_at_the_evidence(method: str) -> None:
     red = class_activation(model, x, method, target=0, layers=["layer"])
     assert red.map[:6, :8].min() > 0.99
     assert red.map[6:].max() < 0.01
+
+
+def test_the_layer_that_is_looked_at_is_the_last_with_a_map_of_some_size() -> None:
+    pool = POOLS["nlp"](3, 2)
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), pool, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert last_maps(model, torch.randn(1, 3, 8, 8)) == ("2",)
+    assert last_maps(model, torch.randn(1, 3, 6, 6)) == ("0",)  # and not within the pool
+    ours = attnpool.create_model("resnet18-skip-1222", num_classes=2, width=0.125)
+    assert last_maps(ours, torch.randn(1, 3, 64, 64)) == ("layer3",)
 
 
 def test_mistakes_of_class_activation(monkeypatch: pytest.MonkeyPatch) -> None:

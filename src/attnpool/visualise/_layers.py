@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from attnpool.detection.levels import Levels
+from attnpool.registry import POOLS
 from attnpool.visualise._watch import Images, watch
 
 LEAST = 4
@@ -23,8 +24,10 @@ def last_maps(model: nn.Module, x: Images) -> tuple[str, ...]:
                 module.features.net.stage_outputs[i].path for i in module.stages[module.skipped :] if i is not None
             ]
             return tuple(f"{path}.features.net.{stage}" for stage in looked_at)
+    pools = tuple(f"{path}." for path, module in model.named_modules() if path and isinstance(module, POOLS.classes))
     seen = watch(model, x, lambda _: True)
     maps = {path: made for path, (_, made) in seen.items() if path and isinstance(made, Tensor) and made.ndim == 4}
+    maps = {path: made for path, made in maps.items() if not path.startswith(pools)}  # which are weights
     ends = [stage.path for stage in getattr(model, "stage_outputs", ())] or [*maps]
     large = [path for path in ends if min(maps[path].shape[-2:]) >= LEAST]
     if not maps:
