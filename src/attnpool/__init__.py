@@ -28,6 +28,7 @@ from attnpool.pools.skip import StridedConv2d
 from attnpool.spec import ModelSpec, PoolSpec, SpecError, parse
 
 if TYPE_CHECKING:
+    from attnpool import visualise as visualise
     from attnpool.jobs.compare import compare
     from attnpool.jobs.convert import convert
     from attnpool.jobs.evaluate import evaluate
@@ -72,7 +73,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The verbs of the command line as functions, imported when asked for: they bring Lightning."""
+    """The verbs of the command line as functions, imported when asked for: they bring Lightning; and `visualise`."""
+    if name == "visualise":
+        return import_module("attnpool.visualise")
     if name in ("compare", "convert", "evaluate", "fit", "predict", "prune", "report", "train"):
         return getattr(import_module(f"attnpool.jobs.{name}"), name)
     raise AttributeError(f"module 'attnpool' has no attribute {name!r}")

@@ -36,6 +36,7 @@ from attnpool.jobs.prune import prune
 from attnpool.jobs.report import report
 from attnpool.jobs.scenes import scenes
 from attnpool.jobs.train import train
+from attnpool.jobs.visualise import visualise
 from attnpool.registry import did_you_mean
 
 VERBS: dict[str, Callable[..., Any]] = {
@@ -43,6 +44,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "compare": compare,
     "evaluate": evaluate,
     "predict": predict,
+    "visualise": visualise,
     "profile": profile_,
     "fit": fit,
     "prune": prune,
@@ -61,6 +63,8 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
     "data": ("Make data sets.", {"scenes": scenes}),
 }
 """First word to what its verbs are about, and to them."""
+ALIASES = {"visualize": "visualise"}
+"""Other spellings of a verb, which the list does not show."""
 SHORT = {"output": "-o"}
 """Options that every verb with them also has in short."""
 
@@ -68,6 +72,7 @@ EXAMPLES = """examples:
   attnpool train mobilenet_v2-nlp_headfix2-1222121 --data folder:photos --output runs/photos
   attnpool evaluate runs/photos --data folder:photos
   attnpool predict runs/photos cat.jpg dog.jpg
+  attnpool visualise runs/photos cat.jpg -o pictures
   attnpool prune runs/photos --ratio 0.5
   attnpool profile runs/photos --dtype int8 --picture memory.png
   attnpool fit --ram 256kB --flash 1MB --input 96
@@ -125,6 +130,7 @@ def _function(verb: tuple[str, ...]) -> Callable[..., Any]:
 def _parse(words: list[str]) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The function and its arguments: `--preset` counts first, then `--config`; the command line wins over both."""
     parser = make_parser()
+    words = [*(ALIASES.get(word, word) for word in words[:1]), *words[1:]]
     words = [re.sub("^--[^=]+", lambda option: "--" + option[0][2:].replace("-", "_"), word) for word in words]
     for option in ("--config", "--preset"):
         found = [i for i, word in enumerate(words) if word.partition("=")[0] == option]

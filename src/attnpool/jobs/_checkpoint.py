@@ -13,7 +13,7 @@ def load_classifier(checkpoint: str) -> Any:
     Raises:
         CheckpointError: for a checkpoint that cannot be read, or that is of a detector.
     """
-    model = _loaded(checkpoint)
+    model = load_either(checkpoint)
     if isinstance(model.spec, DetectionSpec):
         raise CheckpointError(
             f"checkpoint has to be that of a classifier, but {checkpoint} is of {model.spec}: attnpool detect is for it"
@@ -27,13 +27,18 @@ def load_detector(checkpoint: str) -> Any:
     Raises:
         CheckpointError: for a checkpoint that cannot be read, or that is of no detector.
     """
-    model = _loaded(checkpoint)
+    model = load_either(checkpoint)
     if not isinstance(model.spec, DetectionSpec):
         raise CheckpointError(f"checkpoint has to be that of a detector, but {checkpoint} is of {model.spec}")
     return model
 
 
-def _loaded(checkpoint: str) -> Any:
+def load_either(checkpoint: str) -> Any:
+    """The classifier or detector in eval mode, with its `spec` and `description`.
+
+    Raises:
+        CheckpointError: for a checkpoint that cannot be read.
+    """
     if ":" in str(checkpoint) and not Path(checkpoint).exists():
         raise CheckpointError(
             f"checkpoint has to be a folder, but {checkpoint} is a detector's string, which attnpool detect train takes"

@@ -82,7 +82,7 @@ def clear_run(folder: Path, overwrite: bool) -> None:
     refuse_overwriting(folder, overwrite)
     if not (folder / DESCRIPTION).exists() and not (folder / STATE).exists():
         return
-    for name in ("last", "logs/csv", "logs/tensorboard", "evaluation", "predictions"):
+    for name in ("last", "logs/csv", "logs/tensorboard", "evaluation", "predictions", "pictures"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in (STATE, DESCRIPTION, WEIGHTS, RESULTS, CONFIG, SKIPPED):
         (folder / name).unlink(missing_ok=True)

@@ -50,6 +50,16 @@ class SelfAttention(nn.Module):
         y = fused_attention(q, k, v) if self.query_blocks is None else _in_blocks(q, k, v, self.query_blocks)
         return self.proj(y.transpose(1, 2).flatten(2))  # (B, N, d)
 
+    @torch.no_grad()
+    def row(self, query: int, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The attention of one token alone, softmax(q k^T / sqrt(d / h)) of each head, for pictures: (B, h, N or M)."""
+        weight, bias = self.qkv.weight, self.qkv.bias
+        dim = len(weight) // 3
+        (q,) = self._heads(F.linear(x[:, query : query + 1], weight[:dim], bias[:dim]), 1)  # (B, h, 1, d / h)
+        of = x if context is None else context
+        (k,) = self._heads(F.linear(of, weight[dim : 2 * dim], bias[dim : 2 * dim]), 1)  # (B, h, N or M, d / h)
+        return (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(-1).squeeze(2)
+
     def _heads(self, x: Tensor, count: int) -> tuple[Tensor, ...]:
         """(B, N, count * d) to `count` of (B, h, N, d / h)."""
         return x.unflatten(-1, (count, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
