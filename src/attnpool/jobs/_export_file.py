@@ -1,15 +1,16 @@
-"""The file of an export: made, checked against the network, and run."""
+"""The file of an export: made, and checked against the network."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attnpool.accounting.profile import profile
+from attnpool.accounting.profile import Dtype, profile
 from attnpool.export._arrays import Array
 from attnpool.export._flatbuffer import operators
+from attnpool.export.files import Runtime
 from attnpool.export.firmware import write_firmware
 from attnpool.export.litert import LiteRT, litert_program, to_litert
 from attnpool.export.micro import Arena, Interpreter, measure_arena
@@ -48,6 +49,16 @@ class Request:
         height, width = image["image_size"]
         return image["channels"], height, width
 
+    @property
+    def dtype(self) -> Dtype:
+        """Of the file."""
+        return "float32" if self.calibration is None else "int8"
+
+    @property
+    def shown(self) -> Array | None:
+        """The images for int8, as numpy has them."""
+        return None if self.calibration is None else self.calibration.numpy()
+
 
 @dataclass(frozen=True)
 class Made:
@@ -60,7 +71,7 @@ class Made:
         difference: Of the deploy form to the network, in float32.
         peak: Bytes of activations by `attnpool profile`, of the deploy form.
         operators: Name of each to how often it runs.
-        logits: Of the file, for the images of the request.
+        run: Gives the logits of images.
         arena: Of TensorFlow Lite Micro; None for others.
     """
 
@@ -70,43 +81,50 @@ class Made:
     difference: float
     peak: int
     operators: dict[str, int]
-    logits: Array
+    run: Runtime
     arena: Arena | None = None
 
 
 def make_file(request: Request, folder: Path, blocks: int) -> Made:
-    """Write the network in its deploy form, with `blocks` blocks of queries, and run it.
+    """Write the network in its deploy form, with `blocks` blocks of queries.
 
     Raises:
         ExportError: if the deploy form is not the network, or the runtime cannot take it.
     """
     ready = prepare(request.model, request.size[1:], blocks)
-    some = request.images[:CHECKED]
-    is_onnx = request.to == "onnx"
-    if not is_onnx:
-        program = litert_program(ready, request.size)
-        graph = program.module()
-    difference = worst_difference(request.model, ready if is_onnx else one_by_one(graph), some)
-    if difference > SAME:
-        raise ExportError(f"model has to be the same in its deploy form, but its logits differ by {difference:.1g}")
-    calibration = None if request.calibration is None else request.calibration.numpy()
-    peak = count_peak(ready, request.size, 4 if calibration is None else 1)
-    images = request.images.numpy()
-    if is_onnx:
-        file = folder / "model.onnx"
-        to_onnx(ready, request.size, file, request.about, calibration)
-        return Made(
-            (file.name,), file.stat().st_size, blocks, difference, peak, onnx_operators(file), OnnxRuntime(file)(images)
-        )
-    file = folder / "model.tflite"
-    to_litert(program, file, request.about, calibration)
-    found = operators(file)
-    made = Made((file.name,), file.stat().st_size, blocks, difference, peak, found, images)
+    return (_make_onnx if request.to == "onnx" else _make_tflite)(request, folder, ready, blocks)
+
+
+def _make_onnx(request: Request, folder: Path, ready: nn.Module, blocks: int) -> Made:
+    difference, file = check_same(request, ready), folder / "model.onnx"
+    to_onnx(ready, request.size, file, request.about, request.shown)
+    peak = count_peak(ready, request.size, request.dtype)
+    return Made((file.name,), file.stat().st_size, blocks, difference, peak, onnx_operators(file), OnnxRuntime(file))
+
+
+def _make_tflite(request: Request, folder: Path, ready: nn.Module, blocks: int) -> Made:
+    program = litert_program(ready, request.size)
+    difference, file = check_same(request, one_by_one(program.module())), folder / "model.tflite"
+    to_litert(program, file, request.about, request.shown)
+    found, peak = operators(file), count_peak(ready, request.size, request.dtype)
     if request.to == "litert":
-        return replace(made, logits=LiteRT(file)(images))
+        return Made((file.name,), file.stat().st_size, blocks, difference, peak, found, LiteRT(file))
     arena, runtime = measure_arena(file), Interpreter(file)
     write_firmware(folder, file.read_bytes(), request.about, tuple(found), arena, runtime.given)
-    return replace(made, files=(file.name, "model.h", "model.cc"), logits=runtime(images), arena=arena)
+    files = (file.name, "model.h", "model.cc")
+    return Made(files, file.stat().st_size, blocks, difference, peak, found, runtime, arena)
+
+
+def check_same(request: Request, ready: Any) -> float:
+    """The largest difference of the deploy form, on some of the images.
+
+    Raises:
+        ExportError: if it is too large.
+    """
+    difference = worst_difference(request.model, ready, request.images[:CHECKED])
+    if difference > SAME:
+        raise ExportError(f"model has to be the same in its deploy form, but its logits differ by {difference:.1g}")
+    return difference
 
 
 def one_by_one(graph: Any) -> Any:
@@ -114,7 +132,6 @@ def one_by_one(graph: Any) -> Any:
     return lambda images: torch.cat([graph(image[None].permute(0, 2, 3, 1)) for image in images])
 
 
-def count_peak(ready: nn.Module, size: tuple[int, int, int], itemsize: int) -> int:
+def count_peak(ready: nn.Module, size: tuple[int, int, int], dtype: Dtype) -> int:
     """Bytes of activations at the peak, as `attnpool profile` counts them."""
-    dtype: Any = "int8" if itemsize == 1 else "float32"
     return profile(ready, size, dtype=dtype, latency=False, training=False, allow_uncounted=True).memory.peak

@@ -166,7 +166,7 @@ def _blocks(request: Request, given: int | None, limit: int | None) -> list[int]
     for blocks in BLOCKS:
         ready = prepare(request.model, request.size[1:], blocks)
         added = sum(module.blocks for module in ready.modules() if isinstance(module, BlockedAttention))
-        costs[blocks] = count_peak(ready, request.size, 1) + BLOCK * added
+        costs[blocks] = count_peak(ready, request.size, "int8") + BLOCK * added
     least = min(costs, key=lambda blocks: costs[blocks])
     fitting = [blocks for blocks in BLOCKS if blocks < least and limit is not None and costs[blocks] <= limit]
     return [*fitting, least]
@@ -176,7 +176,7 @@ def _result(request: Request, made: Made, folder: Path, least: float, limit: int
     """The checks, and everything that is told."""
     with torch.inference_mode():
         expected = torch.cat([request.model(some) for some in request.images.split(BATCH)]).numpy()
-    comparison = compared(made.logits, expected, request.labels.numpy())
+    comparison = compared(made.run(request.images.numpy()), expected, request.labels.numpy())
     failed = []
     if comparison.agreement < least:
         failed.append(f"the file says what the network says for {comparison.agreement:.2%}, not for {least:.2%}")
@@ -186,7 +186,7 @@ def _result(request: Request, made: Made, folder: Path, least: float, limit: int
     return Exported(
         architecture=str(request.model.spec),
         runtime=request.to,
-        dtype="float32" if request.calibration is None else "int8",
+        dtype=request.dtype,
         files=tuple(str(folder / name) for name in made.files),
         size=made.size,
         query_blocks=made.blocks if attends else None,
