@@ -1,14 +1,20 @@
-"""An int8 file as C source: the array, the size of the arena, and the operators to register."""
+"""An int8 file as C source: the array, what its pixels are, the size of the arena, and the operators to register."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from attnpool.data.preprocessing import Preprocessing
+from attnpool.export._arrays import Array, quantized
 from attnpool.export.micro import Arena
 
 HEADER = """// {title}
-// Written by attnpool. Input: {shape} int8, channels last; a pixel p in 0..1 of channel c is
-// round((p - kMean[c]) / kStd[c] / kInputScale) + kInputZeroPoint. Output: {count} int8 logits, the largest the class.
+// Written by attnpool. Input: {shape} int8, channels last; a pixel of 0..255 of channel c is kPixels[c][pixel].
+// Output: {count} int8 logits, the largest the class.
 #ifndef ATTNPOOL_MODEL_H_
 #define ATTNPOOL_MODEL_H_
 
@@ -26,9 +32,7 @@ extern const size_t kModelSize;
 constexpr size_t kArenaSize = {arena};
 
 constexpr int kHeight = {height}, kWidth = {width}, kChannels = {channels}, kClasses = {count};
-constexpr float kMean[] = {{{mean}}}, kStd[] = {{{std}}};
-constexpr float kInputScale = {scale!r}f;
-constexpr int kInputZeroPoint = {zero};
+extern const int8_t kPixels[kChannels][256];
 extern const char* const kClassNames[];
 
 using OpResolver = tflite::MicroMutableOpResolver<{kinds}>;
@@ -50,6 +54,10 @@ namespace attnpool {{
 
 const char* const kClassNames[] = {{{names}}};
 
+const int8_t kPixels[kChannels][256] = {{
+{pixels}
+}};
+
 alignas(16) const unsigned char kModel[] = {{
 {bytes}
 }};
@@ -59,7 +67,8 @@ const size_t kModelSize = sizeof(kModel);
 """
 
 METHODS = {"FULLY_CONNECTED": "FullyConnected", "CONV_2D": "Conv2D", "DEPTHWISE_CONV_2D": "DepthwiseConv2D"}
-METHODS |= {"MAX_POOL_2D": "MaxPool2D", "AVERAGE_POOL_2D": "AveragePool2D"}
+METHODS |= {"MAX_POOL_2D": "MaxPool2D", "AVERAGE_POOL_2D": "AveragePool2D", "L2_POOL_2D": "L2Pool2D"}
+METHODS |= {"BATCH_MATMUL": "BatchMatMul", "CUMSUM": "CumSum", "PADV2": "PadV2"}
 """Names in `MicroMutableOpResolver` that are not the operator's in capitals."""
 
 
@@ -79,7 +88,6 @@ def write_firmware(
     image, names = about["preprocessing"], about["classes"]
     height, width = image["image_size"]
     lines = [f"  if (resolver.Add{method(name)}() != kTfLiteOk) return kTfLiteError;" for name in operators]
-    of = given["quantization_parameters"]
     header = HEADER.format(
         title=about["architecture"],
         shape=f"{height} x {width} x {image['channels']}",
@@ -90,16 +98,14 @@ def write_firmware(
         height=height,
         width=width,
         channels=image["channels"],
-        mean=_floats(image["mean"]),
-        std=_floats(image["std"]),
-        scale=float(of["scales"][0]),
-        zero=int(of["zero_points"][0]),
         kinds=len(operators),
         registrations="\n".join(lines),
     )
+    table = "\n".join(f"    {{{', '.join(map(str, row))}}}," for row in pixels(image, given))
     rows = (", ".join(f"0x{byte:02x}" for byte in content[i : i + 16]) for i in range(0, len(content), 16))
     quoted = ", ".join('"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in names)
-    source = SOURCE.format(title=about["architecture"], names=quoted, bytes=",\n".join(f"    {row}" for row in rows))
+    array = ",\n".join(f"    {row}" for row in rows)
+    source = SOURCE.format(title=about["architecture"], names=quoted, pixels=table, bytes=array)
     (folder / "model.h").write_text(header)
     (folder / "model.cc").write_text(source)
 
@@ -109,5 +115,13 @@ def method(operator: str) -> str:
     return METHODS.get(operator, "".join(part.capitalize() for part in operator.split("_")))
 
 
-def _floats(values: Sequence[float]) -> str:
-    return ", ".join(f"{value!r}f" for value in values)
+def pixels(preprocessing: Mapping[str, Any], given: dict[str, Any]) -> Array:
+    """What each of the 256 values of a pixel is to the network, (channels, 256) int8, by the transform of its images.
+
+    Args:
+        preprocessing: As `attnpool.data.preprocessing.Preprocessing` says it.
+        given: The input as the interpreter describes it.
+    """
+    every = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    kept = replace(Preprocessing.from_dict(preprocessing), image_size=(16, 16), crop_pct=1.0)
+    return quantized(kept.transform()(every).flatten(1).numpy(), given)
