@@ -33,7 +33,7 @@ CASES: list[tuple[str, int, dict[str, Any]]] = [
     ("mobilenet_v2-nlp_headfix2_nowin_reduced4111111-4121121", 96, {"width": 0.35, "query_blocks": 16}),
     ("mobilenet_v2-nlp_headfix2_kv2-4121121", 96, {"width": 0.35, "query_blocks": 16}),
     ("mobilenet_v2-nlp_headfix2-1222121", 64, {"width": 0.35, "query_blocks": 8}),
-    ("mobilenetv1-nlp_headfix2_nowin_reduced4211-2222", 96, {"width": 0.25, "query_blocks": 8}),
+    ("mobilenetv1-nlp_headfix2_nowin_reduced04211-12222", 96, {"width": 0.25, "query_blocks": 8}),
     ("resnet18-nlp_headfix2-1222", 64, {"width": 0.25, "query_blocks": 8}),
     ("resnet18-skip-1222", 64, {"width": 0.25, "attention": "after:layer1.1"}),
 ]
