@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from attnpool.accounting.graph import Graph
 from attnpool.accounting.memory import live_bytes
 
-OPERATION, CHANNEL = 242, 8
-"""Bytes that the runtime keeps for an operation, on a machine of 64 bits, and for a channel that is multiplied for."""
+PRODUCT, OTHER, CHANNEL = 260, 190, 8
+"""Bytes that the runtime keeps, on a machine of 64 bits, for a convolution or linear layer, for another operation, and
+for each channel of the former."""
 ENTRY, QUANTISATION = 145, 28
 """Bytes of the file for an operation, and for such a channel beside its weights."""
 CONVOLUTION, LINEAR = "aten.convolution", ("aten.mm", "aten.addmm")
+COPIES = ("aten.slice", "aten.split", "aten.split_with_sizes", "aten.unbind", "aten.add_", "aten.mul_")
+"""Views and changes in place that are operations of the runtime."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,13 @@ class Footprint:
 
 def footprint(graph: Graph, params: int) -> Footprint:
     """Of the graph of a network in int8 (`in_int8`) with so many parameters."""
-    operations = [step for step in graph.steps if not set(step.writes) <= set(step.reads)]  # no views
-    channels = 0
-    for step in operations:
+    products, others, channels = 0, 0, 0
+    for step in graph.steps:
         shape = graph.buffers[step.writes[0]].shape
-        if step.name == CONVOLUTION:
-            channels += shape[1]
-        elif step.name in LINEAR:
-            channels += shape[-1]
-    kept = OPERATION * len(operations) + CHANNEL * channels
-    return Footprint(max(live_bytes(graph, 1)), kept, params + ENTRY * len(operations) + QUANTISATION * channels)
+        if step.name in (CONVOLUTION, *LINEAR):
+            products += 1
+            channels += shape[1 if step.name == CONVOLUTION else -1]
+        elif step.name in COPIES or not set(step.writes) <= set(step.reads):  # not a view, nor part of another
+            others += 1
+    kept = PRODUCT * products + OTHER * others + CHANNEL * channels
+    return Footprint(max(live_bytes(graph, 1)), kept, params + ENTRY * (products + others) + QUANTISATION * channels)
