@@ -111,7 +111,7 @@ def test_a_trained_network_runs_in_int8_in_the_kernels_of_micro_controllers(
     assert found.arena is not None
     assert found.arena.total == found.arena.head + found.arena.tail
     assert "EXP" not in found.operators or method == "softpool"
-    assert abs(found.peak / found.arena.head - 1) < (0.4 if method == "softpool" else 0.2)
+    assert abs(found.peak / found.arena.head - 1) < (0.4 if method == "softpool" else 0.05)
     file = tmp_path / "out" / "model.tflite"
     images = np.random.default_rng(0).standard_normal((4, 1, 32, 32)).astype(np.float32)
     np.testing.assert_allclose(LiteRT(file)(images), Interpreter(file)(images), atol=0.5)
@@ -188,6 +188,7 @@ def test_what_a_runtime_lacks_is_refused_before_anything_runs(tmp_path: Path) ->
             "to has to be onnx for dfmnlp, but got micro: LiteRT has no deformable convolution",
         ),
         ("rnnpool", "litert", "to has to be onnx for rnnpool, but got litert"),
+        ("lipfull", "micro", "to has to be onnx, litert for lipfull, but got micro: its weights span"),
     ):
         model = create_model(f"resnet18-{token}-1222", num_classes=10, in_channels=1, width=0.125, input_size=(28, 28))
         with pytest.raises(ExportError, match=said):

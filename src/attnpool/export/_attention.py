@@ -45,11 +45,6 @@ class BlockedAttention(nn.Module):
         self.values = nn.ModuleList(_pointwise(weight[2, i], bias[2, i]) for i in heads)
         self.proj = attention.proj
 
-    @property
-    def blocks(self) -> int:
-        """Of all heads."""
-        return len(self.keys) * -(-self.grid[0] * self.grid[1] // self.rows)
-
     def forward(self, x: Tensor, *where: Tensor) -> Tensor:
         z = self.norm(self.embed(x, *where)).relu()  # (1, d, h, w)
         z = z if self.place is None else z + self.place

@@ -1,13 +1,18 @@
 """The file of an export: made, and checked against the network."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attnpool.accounting.profile import Dtype, profile
+from attnpool.accounting.device import Footprint, footprint
+from attnpool.accounting.graph import on_meta, record
+from attnpool.accounting.int8 import in_int8
+from attnpool.accounting.memory import live_bytes
+from attnpool.accounting.profile import Dtype
 from attnpool.export._arrays import Array
 from attnpool.export._flatbuffer import operators
 from attnpool.export.files import Runtime
@@ -16,6 +21,7 @@ from attnpool.export.litert import LiteRT, litert_program, to_litert
 from attnpool.export.micro import Arena, Interpreter, measure_arena
 from attnpool.export.onnx import OnnxRuntime, onnx_operators, to_onnx
 from attnpool.export.prepare import ExportError, prepare, worst_difference
+from attnpool.pools._attention import SelfAttention
 
 SAME = 1e-5
 """Largest difference of the deploy form in float32, relative to the largest logit."""
@@ -69,7 +75,7 @@ class Made:
         size: Bytes of the network.
         blocks: Of queries.
         difference: Of the deploy form to the network, in float32.
-        peak: Bytes of activations by `attnpool profile`, of the deploy form.
+        peak: Bytes of activations by `attnpool profile`.
         operators: Name of each to how often it runs.
         run: Gives the logits of images.
         arena: Of TensorFlow Lite Micro; None for others.
@@ -98,7 +104,7 @@ def make_file(request: Request, folder: Path, blocks: int) -> Made:
 def _make_onnx(request: Request, folder: Path, ready: nn.Module, blocks: int) -> Made:
     difference, file = check_same(request, ready), folder / "model.onnx"
     to_onnx(ready, request.size, file, request.about, request.shown)
-    peak = count_peak(ready, request.size, request.dtype)
+    peak = counted(request, blocks).activations
     return Made((file.name,), file.stat().st_size, blocks, difference, peak, onnx_operators(file), OnnxRuntime(file))
 
 
@@ -106,7 +112,7 @@ def _make_tflite(request: Request, folder: Path, ready: nn.Module, blocks: int) 
     program = litert_program(ready, request.size)
     difference, file = check_same(request, one_by_one(program.module())), folder / "model.tflite"
     to_litert(program, file, request.about, request.shown)
-    found, peak = operators(file), count_peak(ready, request.size, request.dtype)
+    found, peak = operators(file), counted(request, blocks).activations
     if request.to == "litert":
         return Made((file.name,), file.stat().st_size, blocks, difference, peak, found, LiteRT(file))
     arena, runtime = measure_arena(file), Interpreter(file)
@@ -132,6 +138,13 @@ def one_by_one(graph: Any) -> Any:
     return lambda images: torch.cat([graph(image[None].permute(0, 2, 3, 1)) for image in images])
 
 
-def count_peak(ready: nn.Module, size: tuple[int, int, int], dtype: Dtype) -> int:
-    """Bytes of activations at the peak, as `attnpool profile` counts them."""
-    return profile(ready, size, dtype=dtype, latency=False, training=False, allow_uncounted=True).memory.peak
+def counted(request: Request, blocks: int) -> Footprint:
+    """What the network takes by `attnpool profile`, with so many blocks of queries; the file's bytes only in int8."""
+    light, image = on_meta(request.model), torch.empty(1, *request.size, device="meta")
+    for module in light.modules():
+        if isinstance(module, SelfAttention):
+            module.query_blocks = max(blocks, module.num_heads)  # heads are never taken together
+    graph = partial(record, light, image)
+    if request.dtype == "float32":
+        return Footprint(max(live_bytes(graph(), 4)), 0, 0)
+    return footprint(in_int8(graph), sum(p.numel() for p in light.parameters()))

@@ -63,7 +63,7 @@ class Exported:
         difference: Largest difference of the deploy form to the network in float32, relative to the largest logit.
         comparison: The file, executed, beside the network.
         arena: Bytes that TensorFlow Lite Micro allocated; None for other runtimes.
-        peak: Bytes of activations that `attnpool profile` counts for the deploy form.
+        peak: Bytes of activations that `attnpool profile` counts with these blocks.
         operators: Name of each operator in the file, to how often it runs.
         calibration: Images that showed the ranges for int8; None for float32.
         failed: The checks that it did not pass, in words.

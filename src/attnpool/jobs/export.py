@@ -11,13 +11,12 @@ import torch
 from attnpool.accounting.budget import BYTES, parse_amount
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import open_source
-from attnpool.export._attention import BlockedAttention
 from attnpool.export.litert import need_edge
 from attnpool.export.onnx import need_onnx
-from attnpool.export.prepare import ExportError, check_kernels, prepare
+from attnpool.export.prepare import ExportError, check_kernels
 from attnpool.jobs._checkpoint import load_classifier
 from attnpool.jobs._export_data import BATCH, spread
-from attnpool.jobs._export_file import Made, Request, count_peak, make_file
+from attnpool.jobs._export_file import Made, Request, counted, make_file
 from attnpool.jobs._export_result import Exported, compared
 from attnpool.jobs._folder import make_folder
 from attnpool.jobs._source import data_of
@@ -29,8 +28,6 @@ Target = Literal["onnx", "litert", "micro"]
 REPORT = "report.json"
 BLOCKS = (1, 4, 8, 16, 32, 64)
 """Numbers of blocks of queries that are tried."""
-BLOCK = 800
-"""Bytes that a block adds to the tail of an arena, about; measured."""
 
 
 def export(
@@ -162,11 +159,7 @@ def _blocks(request: Request, given: int | None, limit: int | None) -> list[int]
     attends = any(isinstance(module, PatchAttention) for module in request.model.modules())
     if request.to != "micro" or not attends:
         return [request.model.spec.query_blocks or 1]
-    costs = {}
-    for blocks in BLOCKS:
-        ready = prepare(request.model, request.size[1:], blocks)
-        added = sum(module.blocks for module in ready.modules() if isinstance(module, BlockedAttention))
-        costs[blocks] = count_peak(ready, request.size, "int8") + BLOCK * added
+    costs = {blocks: counted(request, blocks).total for blocks in BLOCKS}
     least = min(costs, key=lambda blocks: costs[blocks])
     fitting = [blocks for blocks in BLOCKS if blocks < least and limit is not None and costs[blocks] <= limit]
     return [*fitting, least]

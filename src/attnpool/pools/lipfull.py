@@ -9,9 +9,10 @@ from attnpool.pools._weighted import WeightedPool2d
 from attnpool.registry import POOLS
 
 GAIN = 12.0
+TOO_WIDE = "its weights span a factor of exp(12), which int8 does not hold"
 
 
-@POOLS.register("lipfull", paper="Gao et al., ICCV 2019, arXiv 1908.04156")
+@POOLS.register("lipfull", paper="Gao et al., ICCV 2019, arXiv 1908.04156", limits={"lipfull": {"micro": TOO_WIDE}})
 class FullLocalImportancePool2d(WeightedPool2d):
     """Local importance pooling: y = avg(x * w) / avg(w), w = exp(12 * sigmoid(logit(x))).
 
