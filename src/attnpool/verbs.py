@@ -156,6 +156,11 @@ GROUPS: dict[str, dict[str, Verb]] = {
             "see three ways of shrinking early side by side, in minutes",
             ("demo",),
         ),
+        "doctor": Verb(
+            "doctor:doctor",
+            "check this installation, and say what is broken",
+            ("doctor", "doctor --json doctor.json"),
+        ),
     },
 }
 """Title to its verbs, as `attnpool --help` shows them."""
