@@ -66,6 +66,15 @@ def test_the_examples_of_a_verb_are_commands_of_it(name: str, monkeypatch: pytes
         assert _parse(shlex.split(example))[0] is VERBS[name].function
 
 
+def test_lightning_is_quiet_though_it_is_imported_late() -> None:
+    code = (
+        "import logging, sys; from attnpool.cli import main; assert main(['train', 'nope-nlp-1222']) == 2; "
+        "assert 'pytorch_lightning' in sys.modules; "
+        "assert logging.getLogger('pytorch_lightning').level == logging.WARNING"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
 def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from attnpool.jobs.fit import fit as fit
     from attnpool.jobs.predict import predict as predict
     from attnpool.jobs.prune import prune as prune
+    from attnpool.jobs.pull import pull as pull
+    from attnpool.jobs.push import push as push
     from attnpool.jobs.report import report as report
     from attnpool.jobs.train import train as train
     from attnpool.layers.dynamic_conv import DynamicConv2d as DynamicConv2d
@@ -65,6 +67,8 @@ _HOMES = {
     "profile": "accounting.profile",
     "prune": "jobs.prune",
     "prune_channels": "models.prune",
+    "pull": "jobs.pull",
+    "push": "jobs.push",
     "replace_downsampling_": "models.surgery",
     "report": "jobs.report",
     "train": "jobs.train",

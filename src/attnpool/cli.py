@@ -52,6 +52,7 @@ def _run(words: list[str]) -> int:
         print(script(words[1:]), end="")
         return 0
     function, arguments = _parse(words)
+    _quieten_logs()
     result = function(**arguments)
     if _speaks():
         from rich.console import Console
@@ -148,8 +149,14 @@ def _say(text: str, code: int) -> int:
 def _quieten() -> None:
     """What a user sees is ours: no notices of the libraries, and warnings of one line."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which measures the memory of training
-    for library in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("default", module="attnpool")
     warnings.showwarning = lambda message, *_: _say(f"warning: {message}", 0)  # type: ignore[assignment]
+
+
+def _quieten_logs() -> None:
+    """After the imports, which set the levels of the libraries' logs."""
+    levels = {"pytorch_lightning": "WARNING", "lightning_fabric": "WARNING", "huggingface_hub": "ERROR"}
+    for library, level in levels.items():
+        logging.getLogger(library).setLevel(level)

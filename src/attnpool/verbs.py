@@ -141,6 +141,16 @@ GROUPS: dict[str, dict[str, Verb]] = {
             "write a file for ONNX Runtime, LiteRT or micro-controllers",
             ("export runs/photos --to onnx", "export runs/photos --to micro --ram 256kB"),
         ),
+        "push": Verb(
+            "push:push",
+            "publish a checkpoint with its model card on the hub",
+            ("push runs/photos me/photos --licence mit", "push runs/photos me/photos --private"),
+        ),
+        "pull": Verb(
+            "pull:pull",
+            "fetch a checkpoint from the hub",
+            ("pull me/photos", "pull me/photos -o runs/theirs --revision v1"),
+        ),
         "data scenes": Verb(
             "scenes:scenes",
             "make a small set of images with boxes",
