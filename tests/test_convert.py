@@ -76,7 +76,10 @@ def test_a_converted_checkpoint_is_one_like_any_other(
     assert "--overwrite" in capsys.readouterr().err
     (out / "results.json").write_text("of another run")
     assert main([*words, "--overwrite"]) == 0
-    assert {path.name for path in out.iterdir()} == {"model.json", "model.safetensors"}
+    assert {path.name for path in out.iterdir()} == {"README.md", "model.json", "model.safetensors"}
+    card = (out / "README.md").read_text()
+    assert "Weights of the published repository, converted from `best.pth`." in card
+    assert "Not measured: `attnpool evaluate CHECKPOINT --data SOURCE` does it." in card
     monkeypatch.chdir(out)
     assert main(["evaluate", str(out), "--workers", "0", "--no-progress"]) == 0  # the data is found from anywhere
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,7 +18,7 @@ import yaml
 from PIL import Image
 
 import attnpool
-from attnpool.cli import main
+from attnpool.cli import _parse, main
 from attnpool.data.source import DataError
 from attnpool.detection.data import source as source_module
 from attnpool.jobs._presets import PRESETS, read_preset
@@ -66,6 +68,16 @@ def test_a_training_leaves_what_the_next_verbs_need(whole: Any, data: dict[str, 
     assert not (folder / STATE).exists()
     written = json.loads((folder / "results.json").read_text())
     assert written["test"]["ap50"] == whole.test.ap50
+    card = (folder / "README.md").read_text()
+    assert f"| test AP50 | **{100 * whole.test.ap50:.2f} %** (n = 6 images; no interval) |" in card
+    assert "Images: 24 trained on, 6 to choose the epoch by, 6 tested on, once" in card
+    (line,) = re.findall(r"^attnpool (detect train .*)$", card, re.MULTILINE)
+    arguments = _parse(shlex.split(line))[1]
+    decides = {name: value for name, value in SMALL.items() if name not in ("workers", "accelerator", "progress")}
+    assert {name: arguments[name] for name in decides} == decides
+    assert arguments["data"] == "coco:images:train.json"
+    assert "pipeline_tag: object-detection" in card
+    assert str(folder.parent) not in card
     assert len(whole.history) == 3
     assert {"train_loss", "val_ap", "val_ap50", "epoch", "step"} <= whole.history[0].keys()
     assert whole.val_ap == max(row["val_ap"] for row in whole.history)

@@ -112,7 +112,18 @@ def import_all(package: ModuleType | str) -> None:
 
 RUNTIMES = ("onnx", "litert", "micro")
 """What networks are exported to: ONNX Runtime, LiteRT, TensorFlow Lite Micro."""
-POOLS = Registry("pooling method")
+POOLS: Registry
+"""The pooling methods: filled when it is first asked for, by `__getattr__`, which brings torch."""
 SOURCES = Registry("data source")
 DETECTORS = Registry("detector")
 BOX_SOURCES = Registry("data source with boxes")
+_POOLS = Registry("pooling method")
+
+
+def __getattr__(name: str) -> Registry:
+    if name != "POOLS":
+        raise AttributeError(f"module 'attnpool.registry' has no attribute {name!r}")
+    importlib.import_module(
+        "attnpool.pools"
+    )  # its files register themselves; while they do, it is what there is so far
+    return _POOLS

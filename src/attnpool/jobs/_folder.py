@@ -15,7 +15,7 @@ from attnpool.jobs._state import STATE
 from attnpool.jobs._write import write_whole
 from attnpool.models.checkpoint import DESCRIPTION, WEIGHTS
 
-CONFIG, RESULTS, SKIPPED, LOCK = "config.yaml", "results.json", "skipped.txt", ".lock"
+CONFIG, RESULTS, SKIPPED, LOCK, CARD = "config.yaml", "results.json", "skipped.txt", ".lock", "README.md"
 MAY_CHANGE = {
     "output",
     "overwrite",
@@ -86,6 +86,16 @@ def clear_run(folder: Path, overwrite: bool) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in (STATE, DESCRIPTION, WEIGHTS, RESULTS, CONFIG, SKIPPED):
         (folder / name).unlink(missing_ok=True)
+    if is_card(folder / CARD):
+        (folder / CARD).unlink()
+
+
+def is_card(file: Path) -> bool:
+    """Whether a README.md is a model card of ours, as its first lines say, and no text of somebody else."""
+    if not file.is_file():
+        return False
+    head, _, _ = file.read_text(errors="replace").removeprefix("---\n").partition("\n---")
+    return "library_name: attnpool" in head.splitlines()
 
 
 def begin(folder: Path, arguments: dict[str, Any], overwrite: bool) -> None:

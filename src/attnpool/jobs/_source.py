@@ -10,7 +10,8 @@ from filelock import FileLock
 from rich.progress import Progress
 
 from attnpool.data.broken import Broken, without_broken
-from attnpool.data.source import DataError, Source, open_source
+from attnpool.data.loaders import Loaders
+from attnpool.data.source import DataError, Source, Stream, open_source
 from attnpool.jobs._cluster import Processes, processes
 from attnpool.jobs._folder import SKIPPED
 from attnpool.jobs._write import write_whole
@@ -42,6 +43,15 @@ def _looked_through(source: Source, me: Processes, progress: bool) -> tuple[Sour
     with Progress(disable=not (progress and me.writes)) as bar:
         task = bar.add_task("looking through the images")
         return without_broken(source, progress=lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def sizes(source: Source, loaders: Loaders) -> dict[str, int]:
+    """How many images each split has, whatever the processes and workers; nothing of a stream, which is only read."""
+    train, val = source.train, source.val
+    if isinstance(train, Stream) or isinstance(val, Stream) or isinstance(source.test, Stream):
+        return {}
+    kept = loaders.order.images
+    return {"train": kept, "val": len(train) - kept if val is None else len(val), "test": len(source.test)}
 
 
 def write_skipped(folder: Path, broken: list[Broken]) -> None:

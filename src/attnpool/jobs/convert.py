@@ -9,6 +9,7 @@ from rich.table import Column, Table
 from attnpool.data.folder import IMAGENET_MEAN, IMAGENET_STD
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import DataError, open_source
+from attnpool.jobs._card import write_card
 from attnpool.jobs._folder import clear_run, make_folder, refuse_overwriting
 from attnpool.jobs._trainer import check_size
 from attnpool.models.build import build
@@ -95,4 +96,5 @@ def convert(
     check_size(model, preprocessing.image_size)
     clear_run(folder, overwrite)
     save(model, Description(spec, classes, preprocessing.to_dict(), training=training), make_folder(folder))
+    write_card(folder)
     return Conversion(arch, str(folder), count, sum(p.numel() for p in model.parameters()))

@@ -14,13 +14,14 @@ from attnpool.accounting.memory import layers_of, peak_step
 from attnpool.accounting.profile import profile
 from attnpool.data.loaders import Batches, make_loaders
 from attnpool.data.preprocessing import Preprocessing
+from attnpool.jobs._card import write_card
 from attnpool.jobs._checkpoint import load_classifier
 from attnpool.jobs._classifier import Classifier
 from attnpool.jobs._fitting import fit_, make_fitter
 from attnpool.jobs._folder import begin, finish, locked, refuse_overwriting
 from attnpool.jobs._keeper import Keeper
 from attnpool.jobs._learner import OptimizerName, Recipe
-from attnpool.jobs._source import data_of
+from attnpool.jobs._source import data_of, sizes
 from attnpool.jobs._trainer import run_test, seeded
 from attnpool.models.checkpoint import Description, load, save
 from attnpool.models.prune import prune_channels
@@ -37,6 +38,7 @@ class Figures:
     Args:
         accuracy: On the test split, 0 to 1.
         loss: Cross-entropy on the test split.
+        images: How many the test split has.
         params: Parameters.
         macs: Multiply-accumulates of one image.
         peak, in_out, largest: Bytes of activations in float32, by the conventions of `attnpool profile`.
@@ -44,6 +46,7 @@ class Figures:
 
     accuracy: float
     loss: float
+    images: int
     params: int
     macs: int
     peak: int
@@ -181,7 +184,7 @@ def prune(
     )
     before = _measure(model, loaders.test, size, accelerator)
     done = {"ratio": ratio, "where": where, "round_to": round_to, "checkpoint": str(checkpoint)}
-    training = {**about.training, "data": source.name, "pruned": done}
+    training = {**about.training, "data": source.name, "images": sizes(source, loaders), "pruned": done}
     keeper = Keeper(folder, replace(about, spec=found.net.spec, metrics={}, training=training))
     with locked(folder):
         begin(folder, arguments, overwrite)
@@ -196,6 +199,7 @@ def prune(
         figures = (before, pruned, finetuned)
         named = (str(checkpoint), str(folder), ratio, where)
         result = PruneResult(*named, *figures, found.left, keeper.history, keeper.seconds)
+        write_card(folder, asdict(result))
         finish(folder, asdict(result))
     return result
 
@@ -214,13 +218,13 @@ def _measure(model: Any, batches: Batches, size: tuple[int, int], accelerator: s
     report = run_test(tested, batches, accelerator)
     cost = profile(model, (model.spec.in_channels, *size), latency=False, training=False)
     memory = (cost.memory.peak, cost.memory.in_out, cost.memory.largest)
-    return Figures(report.top1, report.loss, cost.params, cost.macs, *memory)
+    return Figures(report.top1, report.loss, report.images, cost.params, cost.macs, *memory)
 
 
 def _conclude(model: Any, about: Description, folder: Path, batches: Batches, accelerator: str) -> Figures:
     """Test the network, and save it with what was measured."""
     figures = _measure(model, batches, Preprocessing.from_dict(about.preprocessing).image_size, accelerator)
-    measured = {"test_accuracy": figures.accuracy, "test_loss": figures.loss}
+    measured = {"test_accuracy": figures.accuracy, "test_loss": figures.loss, "test_images": figures.images}
     save(model, replace(about, metrics={**about.metrics, **measured}), folder)
     return figures
 

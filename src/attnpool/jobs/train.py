@@ -7,6 +7,7 @@ from typing import Any, Literal
 from attnpool.data.augmentation import Crop
 from attnpool.data.loaders import Batches, Share
 from attnpool.data.preprocessing import Interpolation
+from attnpool.jobs._card import write_card
 from attnpool.jobs._classifier import Classifier
 from attnpool.jobs._cluster import Processes, processes
 from attnpool.jobs._fitting import Precision, trained
@@ -14,7 +15,7 @@ from attnpool.jobs._folder import earlier, finish
 from attnpool.jobs._keeper import Keeper
 from attnpool.jobs._learner import OptimizerName, ScheduleName
 from attnpool.jobs._setup import check_settings, set_up
-from attnpool.jobs._source import OnBadImage, open_data, write_skipped
+from attnpool.jobs._source import OnBadImage, open_data, sizes, write_skipped
 from attnpool.jobs._trained import TrainResult
 from attnpool.jobs._trainer import check_size, run_test, seeded
 from attnpool.models.build import build
@@ -77,9 +78,10 @@ def train(
     """Train a network and test it once, with the weights of its best validation epoch.
 
     The output folder gets the checkpoint (`model.safetensors`, `model.json`), `last/` (the checkpoint of the last
-    finished epoch), `config.yaml` (these arguments), `results.json`, and `logs/` (CSV and TensorBoard); and, until the
-    run is finished, `state.safetensors`, from which it goes on with `resume`. On a CPU that gives the same weights, to
-    the bit, as a run that never stopped. Started by torchrun or srun, the processes train one network together.
+    finished epoch), `config.yaml` (these arguments), `results.json`, `README.md` (a model card), and `logs/` (CSV and
+    TensorBoard); and, until the run is finished, `state.safetensors`, from which it goes on with `resume`. On a CPU
+    that gives the same weights, to the bit, as a run that never stopped. Started by torchrun or srun, the processes
+    train one network together.
 
     Args:
         architecture: [prepool-POOL-STRIDE-]BACKBONE-POOL-STRIDES, e.g. mobilenet_v2-nlp_headfix2-1222121.
@@ -151,7 +153,8 @@ def train(
         return TrainResult.from_json(done)
     source, broken = open_data(data, data_dir, download, on_bad_image, progress)
     ready = set_up(spec, arguments, source, Share(me.rank, me.count, accumulate))
-    training = {"data": source.name, "data_dir": data_dir, "seed": seed, "val_fraction": val_fraction}
+    training: dict[str, Any] = {"data": source.name, "data_dir": data_dir, "seed": seed, "val_fraction": val_fraction}
+    training["images"] = sizes(source, ready.loaders)
     keeper = Keeper(folder, Description(ready.spec, source.classes, ready.preprocessing.to_dict(), training=training))
     with seeded(seed):
         model = build(ready.spec, pretrained=pretrained_file or pretrained)
@@ -177,6 +180,7 @@ def _conclude(keeper: Keeper, batches: Batches, accelerator: str, me: Processes,
     report = run_test(model, batches, accelerator, me=me)
     about: Description = model.description
     measured = {"test_accuracy": report.top1, "test_loss": report.loss}
+    metrics = {**about.metrics, **measured, "test_images": report.images}
     result = TrainResult(
         str(model.spec),
         str(folder),
@@ -191,6 +195,7 @@ def _conclude(keeper: Keeper, batches: Batches, accelerator: str, me: Processes,
         **measured,
     )
     if me.writes:
-        save(model, replace(about, metrics={**about.metrics, **measured}), folder)
+        save(model, replace(about, metrics=metrics), folder)
+        write_card(folder, asdict(result))
         finish(folder, asdict(result))
     return result

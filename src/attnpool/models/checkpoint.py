@@ -129,6 +129,15 @@ def read_description(path: str | Path) -> Description:
     )
 
 
+def parse_description(file: str | Path) -> Description:
+    """What a `model.json` says that has no weights beside it yet: not verified, but known to be one of ours.
+
+    Raises:
+        CheckpointError: naming the file and what is wrong with it.
+    """
+    return _from_json(_read_json(Path(file)), Path(file))
+
+
 def _finish_pending(folder: Path) -> None:
     """Make the second move of a save that was cut off between its two."""
     weights, journal = folder / WEIGHTS, folder / JOURNAL

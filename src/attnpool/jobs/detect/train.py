@@ -6,14 +6,15 @@ from typing import Any, Literal
 
 from attnpool.data.loaders import Share
 from attnpool.detection.builder import build_detector
-from attnpool.detection.data.batches import BoxBatches
+from attnpool.detection.data.batches import BoxBatches, BoxLoaders
+from attnpool.jobs._card import write_card
 from attnpool.jobs._cluster import Processes, processes
 from attnpool.jobs._fitting import Precision, trained
 from attnpool.jobs._folder import earlier, finish
 from attnpool.jobs._keeper import Keeper
 from attnpool.jobs._learner import OptimizerName, ScheduleName
 from attnpool.jobs._trainer import seeded
-from attnpool.jobs.detect._data import ANCHORS, check_same_anchors, open_splits, write_anchors
+from attnpool.jobs.detect._data import ANCHORS, Splits, check_same_anchors, open_splits, write_anchors
 from attnpool.jobs.detect._detector import Detector, check_batch, run_detector_test
 from attnpool.jobs.detect._result import DetectionResult
 from attnpool.jobs.detect._setup import check_settings, set_up
@@ -137,7 +138,13 @@ def train(
     source, val, test = splits = open_splits(data, val_data, test_data, classes)
     ready = set_up(spec, arguments, splits, Share(me.rank, me.count, accumulate))
     spec, loaders = ready.spec, ready.loaders
-    training = {"data": source.name, "val_data": val and val.name, "test_data": test and test.name, "seed": seed}
+    training: dict[str, Any] = {
+        "data": source.name,
+        "val_data": val and val.name,
+        "test_data": test and test.name,
+        "seed": seed,
+    }
+    training = {**training, "val_fraction": val_fraction, "images": _sizes(splits, loaders)}
     keeper = Keeper(folder, Description(spec, source.classes, {}, training=training), "val_ap")
     with seeded(seed):
         model = build_detector(spec, pretrained=pretrained_file or pretrained)
@@ -154,6 +161,14 @@ def train(
             if done:
                 return DetectionResult.from_json(done)
             return _conclude(keeper, loaders.test, accelerator, me, dict(source.dropped))
+
+
+def _sizes(splits: Splits, loaders: BoxLoaders) -> dict[str, int]:
+    """How many images each split has, whatever the processes and workers."""
+    source, val, test = splits
+    kept = loaders.order.images
+    found = {"train": kept, "val": len(val.images) if val else len(source.images) - kept}
+    return {**found, "test": len(test.images)} if test else found
 
 
 def _conclude(
@@ -180,5 +195,6 @@ def _conclude(
         measured = {"test_ap": test.ap, "test_ap50": test.ap50} if test else {}
         known = {name: value for name, value in measured.items() if value is not None}
         save(model, replace(about, metrics={**about.metrics, **known}), folder)
+        write_card(folder, asdict(result))
         finish(folder, asdict(result))
     return result
