@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from attnpool.accounting.compute import UncountedError
+from attnpool.accounting.device import Footprint, footprint
 from attnpool.accounting.graph import on_meta, record
 from attnpool.accounting.int8 import in_int8
 from attnpool.accounting.memory import ITEMSIZE, Memory, layers_of, measure
@@ -23,12 +24,14 @@ class Counts:
         params: Parameters.
         macs: Multiply-accumulates, the products of attention included.
         memory: Of activations by four conventions, for float32 and int8.
+        device: What it takes on a micro-controller.
     """
 
     input_size: tuple[int, int, int]
     params: int
     macs: int
     memory: dict[str, Memory]
+    device: Footprint
 
 
 def count(model: nn.Module, input_size: Sequence[int]) -> Counts:
@@ -52,4 +55,5 @@ def count(model: nn.Module, input_size: Sequence[int]) -> Counts:
     layers = layers_of(light)
     memory = {dtype: measure(graph, layers, ITEMSIZE[dtype]) for dtype, graph in graphs.items()}
     params = sum(p.numel() for p in model.parameters())
-    return Counts((channels, height, width), params, graphs["float32"].macs, memory)
+    takes = footprint(graphs["int8"], params)
+    return Counts((channels, height, width), params, graphs["float32"].macs, memory, takes)

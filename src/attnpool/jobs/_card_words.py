@@ -120,6 +120,9 @@ def cost(model: Any, about: Description) -> str:
     rows = [("weights", *(f"{counts.params * size / 1e3:,.1f} kB" for size in bytes_of.values()))]
     for name, text in CONVENTIONS.items():
         rows.append((text, *(f"{getattr(counts.memory[dtype], name) / 1e3:,.1f} kB" for dtype in bytes_of)))
+    device = counts.device
+    rows.append(("TensorFlow Lite Micro: the peak and what it keeps", "-", f"{device.total / 1e3:,.1f} kB"))
+    rows.append(("its file", "-", f"{device.file / 1e3:,.1f} kB"))
     image = " x ".join(map(str, counts.input_size))
     said = f"{counts.params:,} parameters; {counts.macs / 1e6:,.2f} million multiply-accumulates for an image {image}"
     layers = " (of the layers, without the decoding of boxes)" if detects else ""
