@@ -145,8 +145,8 @@ def run() -> None:
 
 
 def draw() -> None:
-    """Memory over the course of MobileNetV2 with strided convolution and with attention in blocks."""
-    networks = ("mobilenet-skip-1222121", {}), ("mobilenet-nlp_headfix2-1222121", {"query_blocks": BLOCKS})
+    """Memory over the course of MobileNetV2 with strided convolution and with attention to a coarser grid."""
+    networks = ("mobilenet-skip-1222121", {}), ("mobilenet-nlp_headfix2_kv4-1222121", {"query_blocks": BLOCKS})
     options: dict[str, Any] = {"dtype": "int8", "latency": False, "training": False}
     made = [attnpool.profile(attnpool.create_model(s, **settings), (3, 96, 96), **options) for s, settings in networks]
     memory_figure(made).savefig(PICTURE)

@@ -138,7 +138,7 @@ def _fits(results: Results) -> str:
             for c in found["front"][:SHOWN]
         ]
         rest = len(found["front"]) - len(lines)
-        more = f" The table has those with the most operations; {rest} have fewer." if rest > 0 else ""
+        more = f" The table has the {SHOWN} with the most operations." if rest > 0 else ""
         parts.append(f"""### {found["ram"]} of RAM, {found["flash"]} of flash
 
 {found["fitting"]:,} of {found["searched"]:,} candidates fit, and {len(found["front"])} of these do more operations than any other in
@@ -154,8 +154,9 @@ their memory; {found["confirmed"]} were built and confirmed by `profile`, to the
 `attnpool fit --ram RAM --flash FLASH` over its default space: MobileNetV1 and V2 for 10 classes, four widths, sides 96,
 128 and 160, every stride string that shrinks as much as the backbone and nowhere later, strided convolution, max pooling
 and attention. The RAM holds the whole arena of TensorFlow Lite Micro, the flash its file, both counted, not measured
-([device.md](device.md) has them beside what was measured). {speed:.1f} candidates a second on one core. Which of them is the most accurate, training has to tell
-(`--train-top`).
+([device.md](device.md) has them beside what was measured). {speed:.1f} candidates a second on one core. In small memories
+attention is not among them: what the runtime keeps for its blocks of queries goes to wider strided networks instead. Which of
+them is the most accurate, training has to tell (`--train-top`).
 """
     return "\n".join((text, *parts))
 

@@ -123,6 +123,18 @@ def test_a_trained_network_runs_in_int8_in_the_kernels_of_micro_controllers(
     assert said["operators"] == operators(file)
 
 
+@pytest.mark.parametrize("method", ["nlp_headfix2", "skip"])
+def test_int8_runs_in_onnx_runtime(method: str, checkpoints: Any, tmp_path: Path) -> None:
+    whole = export(checkpoints(method), to="onnx", images=50, output=str(tmp_path / "float32"))
+    found = export(checkpoints(method), to="onnx", int8=True, calibration_images=64, images=200,
+                   output=str(tmp_path / "int8"))  # fmt: skip
+    assert not found.failed
+    assert found.dtype == "int8"
+    assert found.size < whole.size / 2
+    assert found.operators["QuantizeLinear"] > 10
+    assert abs(found.comparison.accuracy - found.comparison.network_accuracy) <= 0.02
+
+
 def test_files_predict_what_the_checkpoint_does(checkpoints: Any, tmp_path: Path) -> None:
     checkpoint = checkpoints("maxp")
     pictures = [str(tmp_path / f"{i}.png") for i in range(3)]
