@@ -20,7 +20,7 @@ compare-demo: setup
 	$(BIN)/attnpool report runs/compare-demo -o runs/compare-demo/report.html --overwrite
 
 test: setup
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 methods: setup
 	$(BIN)/python benchmarks/methods.py

@@ -34,7 +34,7 @@ def alternate(runs: dict[str, Run], limit: float, least: int = 5, most: int = 40
             break
         for name, run in runs.items():
             found[name].append(1000 * seconds(run))
-    return {name: quantiles(values, n=4) for name, values in found.items()}
+    return {name: quantiles(values, n=4, method="inclusive") for name, values in found.items()}
 
 
 def ceilings() -> dict[str, float]:

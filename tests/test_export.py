@@ -111,7 +111,7 @@ def test_a_trained_network_runs_in_int8_in_the_kernels_of_micro_controllers(
     assert found.arena is not None
     assert found.arena.total == found.arena.head + found.arena.tail
     assert "EXP" not in found.operators or method == "softpool"
-    least = 0.6 if method == "softpool" else 0.95  # of a map so small, the deploy form of attention needs less
+    least = {"softpool": 0.6, "blurpool": 0.8}.get(method, 0.95)  # of maps so small; docs/device.md has larger ones
     assert least < found.peak / found.arena.head < 1.2
     file = tmp_path / "out" / "model.tflite"
     images = np.random.default_rng(0).standard_normal((4, 1, 32, 32)).astype(np.float32)
