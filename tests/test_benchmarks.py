@@ -95,7 +95,7 @@ def test_the_page_of_memory_is_made_of_its_results() -> None:
     assert len(rows) == len(cases) * (len(POOLS) + 1)
     assert [found["ram"] for found in results["fits"]] == ["96kB", "128kB", "256kB", "512kB"]
     for found in results["fits"]:
-        assert found["confirmed"] == 3
+        assert found["confirmed"] == min(3, len(found["front"]))
         assert found["front"]
 
 
