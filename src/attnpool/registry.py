@@ -123,7 +123,5 @@ _POOLS = Registry("pooling method")
 def __getattr__(name: str) -> Registry:
     if name != "POOLS":
         raise AttributeError(f"module 'attnpool.registry' has no attribute {name!r}")
-    importlib.import_module(
-        "attnpool.pools"
-    )  # its files register themselves; while they do, it is what there is so far
+    importlib.import_module("attnpool.pools")  # whose files register themselves; meanwhile, what there is so far
     return _POOLS

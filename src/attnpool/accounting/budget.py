@@ -56,6 +56,11 @@ class Budget:
         """Bytes of it that `flash` has to hold."""
         return candidate.file if self.runtime == "micro" else candidate.params
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """What `memory` and `storage` are called."""
+        return ("arena", "file") if self.runtime == "micro" else ("peak", "weights")
+
     def holds(self, candidate: Candidate) -> bool:
         """Whether it fits."""
         return self.memory(candidate) <= self.ram and self._holds_but_ram(candidate)
@@ -63,15 +68,15 @@ class Budget:
     def explain(self, found: Sequence[Candidate]) -> str:
         """The smallest change with which one of the candidates would fit; none of them does."""
         if not found:
-            what = "file" if self.runtime == "micro" else "weights"
+            what = self.names[1]
             return f"flash has to hold the {what} of a network, but all in the space take more than {self.flash:,} B"
         within = [c for c in found if self._holds_but_ram(c)]
         if not within:
             least = min(found, key=lambda c: c.macs)
             return f"macs has to be at least {least.macs:,}, those of {least.name}, but got {self.macs:,}"
         least = min(within, key=lambda c: (self.memory(c), c.macs))
-        what = "arena" if self.runtime == "micro" else "peak"
-        return f"ram has to be at least {self.memory(least):,} B, the {what} of {least.name}, but got {self.ram:,} B"
+        bytes_, name = self.memory(least), self.names[0]
+        return f"ram has to be at least {bytes_:,} B, the {name} of {least.name}, but got {self.ram:,} B"
 
     def _holds_but_ram(self, candidate: Candidate) -> bool:
         return self.storage(candidate) <= self.flash and (self.macs is None or candidate.macs <= self.macs)

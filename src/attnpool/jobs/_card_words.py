@@ -14,18 +14,13 @@ from attnpool.accounting.counts import count
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.detection.spec import DetectionSpec
 from attnpool.jobs._folder import MAY_CHANGE
+from attnpool.jobs._quantities import CONVENTIONS, DEVICE
 from attnpool.jobs._statistics import wilson
 from attnpool.models.checkpoint import Description
 from attnpool.poolspec import PoolSpec
 from attnpool.registry import POOLS
 from attnpool.spec import ModelSpec
 
-CONVENTIONS = {
-    "peak": "peak: all that is live at once, the inside of attention included",
-    "arena": "arena: the same at fixed places, as TensorFlow Lite Micro plans them",
-    "in_out": "in+out: the largest input + output of a layer (MCUNet's)",
-    "largest": "largest: the largest map (RNNPool's)",
-}
 NAMED = 20
 """Classes that are named; of more, the first half of as many."""
 
@@ -120,9 +115,8 @@ def cost(model: Any, about: Description) -> str:
     rows = [("weights", *(f"{counts.params * size / 1e3:,.1f} kB" for size in bytes_of.values()))]
     for name, text in CONVENTIONS.items():
         rows.append((text, *(f"{getattr(counts.memory[dtype], name) / 1e3:,.1f} kB" for dtype in bytes_of)))
-    device = counts.device
-    rows.append(("TensorFlow Lite Micro: the peak and what it keeps", "-", f"{device.total / 1e3:,.1f} kB"))
-    rows.append(("its file", "-", f"{device.file / 1e3:,.1f} kB"))
+    for name, text in DEVICE.items():
+        rows.append((text, "-", f"{getattr(counts.device, name) / 1e3:,.1f} kB"))
     image = " x ".join(map(str, counts.input_size))
     said = f"{counts.params:,} parameters; {counts.macs / 1e6:,.2f} million multiply-accumulates for an image {image}"
     layers = " (of the layers, without the decoding of boxes)" if detects else ""

@@ -1,10 +1,21 @@
-"""Numbers of a row of results.jsonl: names, units, and where they stand; and those that are costs."""
+"""Costs in words, and the numbers of a row of results.jsonl: names, units, and where they stand."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-CONVENTIONS = ("peak", "arena", "in_out", "largest")
+CONVENTIONS = {
+    "peak": "peak: all that is live at once, the inside of attention included",
+    "arena": "arena: the same at fixed places, as TensorFlow Lite Micro plans them",
+    "in_out": "in+out: the largest input + output of a layer, a pool being one (MCUNet's)",
+    "largest": "largest: the largest map, insides of inverted residuals left out (RNNPool's)",
+}
+"""Conventions of memory to what is said of them."""
+DEVICE = {
+    "total": "on a micro-controller: the peak, and what TensorFlow Lite Micro keeps besides",
+    "file": "and the network's file for it",
+}
+"""What int8 takes on a micro-controller."""
 DTYPES = ("int8", "float32")
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from attnpool.jobs._figures import COLOURS
-from attnpool.jobs._quantities import COSTS, DTYPES
+from attnpool.jobs._quantities import CONVENTIONS, COSTS, DTYPES
 from attnpool.jobs._report_data import page_data, quantity_data
 from attnpool.jobs._report_words import environment, remarks, summary
 from attnpool.jobs._results import DataSet, Results, differing
 from attnpool.jobs._rows import Row
-from attnpool.jobs.profile import CONVENTIONS
 
 FOLDER = Path(__file__).parent / "report_page"
 CODE = ("charts.js", "page.js")

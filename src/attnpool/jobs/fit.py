@@ -61,14 +61,13 @@ class FitResult:
         )
         table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("network", overflow="fold")
-        micro = self.budget.runtime == "micro"
-        bytes_ = ("arena, kB", "file, kB") if micro else ("peak, kB", "weights, kB")
-        for name in ("width", "side", "blocks", *bytes_, "MACs, M"):
+        sizes = (f"{name}, kB" for name in self.budget.names)
+        for name in ("width", "side", "blocks", *sizes, "MACs, M"):
             table.add_column(name, justify="right", no_wrap=True)
         for c in self.front[:SHOWN]:
             about = (escape(str(c.spec)), f"{c.spec.width:g}", str(c.side), str(c.spec.query_blocks or "-"))
-            sizes = (f"{self.budget.memory(c) / 1e3:,.1f}", f"{self.budget.storage(c) / 1e3:,.1f}")
-            table.add_row(*about, *sizes, f"{c.macs / 1e6:,.1f}")
+            bytes_ = (self.budget.memory(c), self.budget.storage(c))
+            table.add_row(*about, *(f"{count / 1e3:,.1f}" for count in bytes_), f"{c.macs / 1e6:,.1f}")
         rest = f", with the other {len(self.front) - SHOWN}" if len(self.front) > SHOWN else ""
         text = (
             f"{self.confirmed} confirmed by profile, to the byte. In {escape(self.output)}: fit.json{rest}; front.png"
@@ -252,8 +251,7 @@ def confirm(candidate: Candidate) -> None:
     spec = candidate.spec
     image = (spec.in_channels, *(spec.input_size or ()))
     real = profile(build(spec), image, dtype="int8", latency=False, training=False)
-    if real.device is None:
-        raise ValueError("dtype has to be int8")
+    assert real.device is not None  # in int8
     costs = Candidate(spec, real.memory.peak, real.device.total, real.device.file, real.params, real.macs)
     if costs != candidate:
         found = ", ".join(f"{name} {getattr(candidate, name):,} and {getattr(costs, name):,}" for name in COSTS)

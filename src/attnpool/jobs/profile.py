@@ -17,20 +17,11 @@ from rich.table import Table
 from attnpool.accounting.profile import Dtype, Profile, profile
 from attnpool.detection.spec import DetectionSpec
 from attnpool.jobs._figures import memory_figure, shape_text
+from attnpool.jobs._quantities import CONVENTIONS, DEVICE
 from attnpool.models.network import is_checkpoint, open_network
 from attnpool.pools._attention import SelfAttention
 from attnpool.spec import SpecError
 
-CONVENTIONS = {
-    "peak": "peak: all that is live at once, the inside of attention included",
-    "arena": "arena: the same at fixed places, as TensorFlow Lite Micro plans them",
-    "in_out": "in+out: the largest input + output of a layer, a pool being one (MCUNet's)",
-    "largest": "largest: the largest map, insides of inverted residuals left out (RNNPool's)",
-}
-DEVICE = {
-    "total": "on a micro-controller: the peak, and what TensorFlow Lite Micro keeps besides",
-    "file": "and the network's file for it",
-}
 DEFAULT_INPUT = (3, 224, 224)
 PICTURES = ("png", "pdf", "svg", "jpg")
 
