@@ -76,6 +76,11 @@ GROUPS: dict[str, dict[str, Verb]] = {
                 "visualise runs/photos cat.jpg --query 0.5,0.3 --cam gradcam layercam --target dog",
             ),
         ),
+        "app": Verb(
+            "app:app",
+            "look into networks on a page: drop an image in, click it",
+            ("app runs/photos", "app runs/photos runs/photos-pruned --port 8000"),
+        ),
         "prune": Verb(
             "prune:prune",
             "remove the channels that weigh least, and train on",

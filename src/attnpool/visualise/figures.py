@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from attnpool.visualise._frame import Frame
+from attnpool.visualise.painting import paint, shown_part
 from attnpool.visualise.panels import Box, Panel, Section, shortened
 
 COLUMNS, CELL, GAP, MARGIN = 6, 1.8, 0.24, 0.25
@@ -179,23 +179,14 @@ def _panel(page: _Page, panel: Panel, shown: Shown, place: tuple[float, float], 
     page.text(left, top, first, 9.5, "bold")
     page.text(left, top + 0.175, second, 9)
     axes = page.axes(left, top + TITLE, side, tall)
-    (height, width), (rows, columns) = shown.frame.size, shown.frame.shown
-    norm, colours = Normalize(panel.low, panel.high), colormaps[panel.colours]
-    if panel.over_image:
-        grey = np.asarray(shown.image).mean(-1)
-        axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(0, columns, rows, 0), interpolation="nearest")
-    whole = (0, width, height, 0) if panel.values.shape != shown.frame.shown else (0, columns, rows, 0)
-    see_through: Any = 0.7 if panel.over_image else 1.0
-    if panel.colours == "viridis":  # where nothing is looked at, the image shows through
-        see_through = 0.45 + 0.4 * np.clip(norm(panel.values), 0, 1)
-    axes.imshow(panel.values, cmap=colours, norm=norm, alpha=see_through, extent=whole, interpolation="nearest")
+    axes.imshow(paint(panel, shown.image, shown.frame), extent=(0, 1, 1, 0), aspect="auto", interpolation="nearest")
     if panel.mark:
-        x0, y0, x1, y1 = (part * length for part, length in zip(panel.mark, (width, height) * 2, strict=True))
+        x0, y0, x1, y1 = shown_part(panel.mark, shown.frame)
         for colour, thickness in (("black", 3.0), ("white", 1.4)):
             box = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=thickness)
             axes.add_patch(box)
-    axes.set_xlim(0, columns)
-    axes.set_ylim(rows, 0)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(1, 0)
     axes.set_axis_off()
     _bar(page, panel, left, top + TITLE + tall + 0.05, CELL)
 
@@ -205,11 +196,11 @@ def _bar(page: _Page, panel: Panel, left: float, top: float, side: float) -> Non
     bar = page.axes(left, top, side, 0.09)
     bar.imshow(np.linspace(0, 1, 256)[None], cmap=colormaps[panel.colours], aspect="auto")
     bar.set_axis_off()
-    page.text(left, top + 0.115, _number(panel.low), 8)
-    page.text(left + side, top + 0.115, _number(panel.high), 8, align="right")
+    page.text(left, top + 0.115, digits(panel.low), 8)
+    page.text(left + side, top + 0.115, digits(panel.high), 8, align="right")
     page.text(left + side / 2, top + 0.125, panel.unit, 7.5, align="center", colour="#444444")
 
 
-def _number(value: float) -> str:
+def digits(value: float) -> str:
     """Three digits; one of a small number."""
     return f"{value:.3g}" if abs(value) >= 0.1 else f"{value:.1g}"

@@ -27,6 +27,7 @@ class Panel:
         unit: What the numbers of the colour bar are.
         colours: Name of a colour map of matplotlib.
         low, high: Values of its ends.
+        middle: Value of its middle, where that does not lie halfway between.
         over_image: Whether the image shows through.
         mark: Edges of a rectangle to mark, left, top, right, bottom, in parts of the width and height.
     """
@@ -39,6 +40,7 @@ class Panel:
     high: float
     over_image: bool = True
     mark: Box | None = None
+    middle: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,11 @@ def _weight_panels(found: WeightMap, channels: Sequence[int] | None) -> list[Pan
     maps |= {f"channel {channel}": weight[channel] for channel in channels or ()}
     low, high = min(float(w.min()) for w in maps.values()), max(float(w.max()) for w in maps.values())
     panels = [Panel(f"weights\n{name}", array(w), "w", "cividis", low, high) for name, w in maps.items()]
-    reach = max([0.01, *(float((share[channel] - 1).abs().max()) for channel in chosen)])
+    low = min([0.99, *(float(share[channel].min()) for channel in chosen)])
+    high = max([1.01, *(float(share[channel].max()) for channel in chosen)])
     for channel in chosen:
         title = f"counts\nchannel {channel}" + (", varies most" if channels is None else "")
-        panels.append(Panel(title, array(share[channel]), "1 = as average", "PuOr", 1 - reach, 1 + reach, False))
+        panels.append(Panel(title, array(share[channel]), "1 = as average", "PuOr", low, high, False, middle=1.0))
     return panels
 
 
