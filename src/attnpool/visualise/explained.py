@@ -36,14 +36,14 @@ class Explained:
     activations: Sequence[tuple[str, ClassActivation]]
 
     def pool_sections(self, channels: Sequence[int] | None) -> list[Section]:
-        """A section for each pool; `channels` are those to show, where it has them."""
+        """A section for each pool, or one that says there is none; `channels` are those to show, where it has them."""
         sections = []
         for number, (path, pool) in enumerate(self.pools.items(), 1):
             weight = self.weights.get(path)
             own = None if channels is None or weight is None else [c for c in channels if c < weight.weight.shape[1]]
             place = f"Pool {number} ({path.rpartition('net.')[2]})"
             sections.append(pool_section(place, pool, self.kept[path], weight, self.attention.get(path), own))
-        return sections
+        return sections or [Section("No pools", note="strided convolutions shrink the maps of this network")]
 
     def arrays(self) -> dict[str, Any]:
         """All that pictures show and leave out, by name: PATH/weight (C, H, W), METHOD/CLASS (H, W), ..."""
