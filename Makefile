@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint methods bench accounting compare-demo
+.PHONY: setup demo test lint methods bench accounting compare-demo docs
 
 setup: .venv/.ready
 
@@ -30,6 +30,9 @@ bench: setup
 
 accounting: setup
 	$(BIN)/python benchmarks/accounting.py
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 lint: setup
 	$(BIN)/ruff check .

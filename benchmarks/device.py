@@ -45,10 +45,10 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = [measured(*case) for case in track(CASES, "networks")]
     RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-    print("| network | side | peak | head | | structures | tail | | file | measured | |")
-    print("|---|--:" + "|--:" * 9 + "|")
+    print("| network | side | peak | arena | head | | structures | tail | | file | measured | |")
+    print("|---|--:" + "|--:" * 10 + "|")
     for row in rows:
-        cells = [f"`{row['architecture']}`", str(row["side"])]
+        cells = [f"`{row['architecture']}`", str(row["side"]), f"{row['peak']:,}"]
         for part, real in (("activations", "head"), ("structures", "tail"), ("file", "file")):
             count, size = row["counted"][part], row["measured"][real]
             cells += [f"{count:,}", f"{size:,}", f"{count / size - 1:+.1%}"]
@@ -71,6 +71,7 @@ def measured(architecture: str, side: int, settings: dict[str, Any]) -> dict[str
         arena, bytes_ = measure_arena(file), file.stat().st_size
     return {
         "architecture": architecture, "side": side, "settings": settings, "params": said.params,
+        "peak": said.memory.peak,
         "counted": asdict(said.device), "measured": {**asdict(arena), "file": bytes_},
     }  # fmt: skip
 

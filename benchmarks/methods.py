@@ -1,6 +1,6 @@
 """Every pooling method in one small network: parameters, time of a training step, accuracy after a few epochs.
 
-`make methods` runs it and writes `benchmarks/results/methods.json` and, from that file alone, `docs/methods.md`.
+`make methods` runs it and writes `benchmarks/results/methods.json` and, from it, the table of `docs/methods.md`.
 """
 
 import json
@@ -26,6 +26,10 @@ from attnpool.registry import POOLS
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "benchmarks/results/methods.json", ROOT / "docs/methods.md"
+COUNTED = ROOT / "benchmarks/results/accounting.json"
+BEGIN, END = "<!-- measured -->", "<!-- end of what was measured -->"
+COSTS = {"placement": "before", "side": 128, "strides": "2222121"}
+"""Of what in `COUNTED` the memory and operations of the page are."""
 WIDTH, PLACEMENT, BATCH, SIDE = 0.35, "before", 128, 32
 RECIPE: dict[str, Any] = {
     "width": WIDTH,
@@ -119,39 +123,43 @@ def measure(epochs: int, seeds: int, rounds: int) -> dict[str, Any]:
     return {"schema": "attnpool-methods-1", "settings": settings, "environment": where, "rows": rows}
 
 
-def page(results: dict[str, Any]) -> str:
-    """The page of the docs, best accuracy first."""
+def table(results: dict[str, Any], counted: dict[str, Any]) -> str:
+    """The measured part of the page, best accuracy first; memory and operations as `benchmarks/accounting.py` counted."""
     rows, settings, where = results["rows"], results["settings"], results["environment"]
     floor = next(row["step_ms"][1] for row in rows if row["method"] == "skip")
+    costs = {row["pool"]: row for row in counted["methods"] if all(row[name] == COSTS[name] for name in COSTS)}
     lines = []
     for row in sorted(rows, key=lambda row: -mean(value or 0 for value in row["test_accuracy"])):
         values = [100 * (value or 0) for value in row["test_accuracy"]]  # a run that diverged counts as 0
         low, median, high = row["step_ms"]
+        cost = costs[string(row["method"]).split("-")[1]]
         lines.append(
-            f"| `{row['method']}` | {row['params']:,} | {median:.0f} ({low:.0f} to {high:.0f}) | {median / floor:.2f} "
-            f"| {mean(values):.1f} | {min(values):.1f} to {max(values):.1f} |"
+            f"| `{row['method']}` | {mean(values):.1f} | {min(values):.1f} to {max(values):.1f} | {row['params']:,} "
+            f"| {median:.0f} ({low:.0f} to {high:.0f}) | {median / floor:.2f} "
+            f"| {cost['peak'] / 1e3:,.0f} | {cost['macs'] / 1e6:,.1f} |"
         )
-    table = "\n".join(lines)
-    return f"""# Every method in one small network
+    body = "\n".join(lines)
+    return f"""
+| method | test accuracy, mean, % | lowest to highest, % | parameters | step, ms | step, of `skip` | memory, kB | operations, M |
+|---|---|---|---|---|---|---|---|
+{body}
 
-`make methods` makes this page: `mobilenet_v2-METHOD-1222121` at {settings["width"]} of its width, each pool before its
-stage, attention with 2 heads, on the embedded Fashion-MNIST at {SIDE} x {SIDE}; {settings["epochs"]} epochs, batches of
-{settings["batch_size"]}, learning rate {settings["lr"]}, gradients clipped at a norm of {settings["clip_norm"]},
-no augmentation, {settings["seeds"]} seeds.
-A step is forward, backward and SGD on one batch: median (quartiles) of {settings["rounds"]}, all methods in turn in
-each round, on {where["threads"]} threads of {where["device"]}.
+`mobilenet_v2-METHOD-1222121` at {settings["width"]} of its width, each pool before its stage, attention with 2 heads, on the
+embedded Fashion-MNIST at {SIDE} x {SIDE}; {settings["epochs"]} epochs, batches of {settings["batch_size"]}, learning rate
+{settings["lr"]}, gradients clipped at a norm of {settings["clip_norm"]}, no augmentation, {settings["seeds"]} seeds. A step is forward, backward and SGD on one batch: median
+(quartiles) of {settings["rounds"]}, all methods in turn in each round, on {where["threads"]} threads of {where["device"]}, in plain PyTorch. A run
+that diverged counts as 0 %. Memory is the peak in int8, and operations are multiply-accumulates, of MobileNetV2 at full
+width, strides {COSTS["strides"]}, at {COSTS["side"]} pixels; attention in {counted["blocks"]} blocks of queries.
 
-| method | parameters | step, ms | step, of `skip` | test accuracy, mean, % | lowest to highest, % |
-|---|---|---|---|---|---|
-{table}
-
-At this size and after so few epochs the order says how fast a method learns to be useful, not which is best in the
-end, and differences below the spread of the seeds say nothing. A run that diverged counts as 0 %. Times are those of
-plain PyTorch on a CPU.
-
-Measured at commit {where["commit"]} with torch {where["torch"]}; the figures are in
-`benchmarks/results/methods.json`.
+`make methods` measured it at commit {where["commit"]} with torch {where["torch"]} (`benchmarks/results/methods.json`), `make
+accounting` counted it at {counted["environment"]["commit"]} (`benchmarks/results/accounting.json`).
 """
+
+
+def put(text: str, measured: str) -> str:
+    """The page with what was measured between its marks."""
+    before, _, rest = text.partition(BEGIN)
+    return before + BEGIN + measured + END + rest.partition(END)[2]
 
 
 def main(epochs: int = 3, seeds: int = 3, rounds: int = 15, names: bool = False) -> None:
@@ -169,7 +177,7 @@ def main(epochs: int = 3, seeds: int = 3, rounds: int = 15, names: bool = False)
     results = measure(epochs, seeds, rounds)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    PAGE.write_text(page(results))
+    PAGE.write_text(put(PAGE.read_text(), table(results, json.loads(COUNTED.read_text()))))
 
 
 if __name__ == "__main__":

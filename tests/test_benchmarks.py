@@ -23,7 +23,9 @@ from floors import floor  # noqa: E402
 
 def test_the_page_of_methods_is_made_of_its_results() -> None:
     results = json.loads(methods.RESULTS.read_text())
-    assert methods.PAGE.read_text() == methods.page(results)
+    measured = methods.table(results, json.loads(methods.COUNTED.read_text()))
+    assert methods.PAGE.read_text() == methods.put(methods.PAGE.read_text(), measured)
+    assert f"{methods.BEGIN}{measured}{methods.END}" in methods.PAGE.read_text()
     assert [row["method"] for row in results["rows"]] == methods.methods() == list(POOLS)
     assert results["schema"] == "attnpool-methods-1"
     assert {"commit", "torch", "device", "threads"} <= results["environment"].keys()

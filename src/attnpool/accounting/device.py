@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from attnpool.accounting.graph import Graph
-from attnpool.accounting.memory import live_bytes
+from attnpool.accounting.memory import arena
 
 PRODUCT, OTHER, CHANNEL = 260, 190, 8
 """Bytes that the runtime keeps, on a machine of 64 bits, for a convolution or linear layer, for another operation, and
@@ -20,7 +20,7 @@ class Footprint:
     """Bytes of a network in int8, counted without making its file. Beside what was measured: docs/device.md.
 
     Args:
-        activations: Those at the peak.
+        activations: At the places that the runtime gives them: the peak, and what no map fits into.
         structures: What the runtime keeps for as long as it runs: for each operation and each channel.
         file: The network's, its weights and all.
     """
@@ -46,4 +46,4 @@ def footprint(graph: Graph, params: int) -> Footprint:
         elif step.name in COPIES or not set(step.writes) <= set(step.reads):  # not a view, nor part of another
             others += 1
     kept = PRODUCT * products + OTHER * others + CHANNEL * channels
-    return Footprint(max(live_bytes(graph, 1)), kept, params + ENTRY * (products + others) + QUANTISATION * channels)
+    return Footprint(arena(graph, 1), kept, params + ENTRY * (products + others) + QUANTISATION * channels)

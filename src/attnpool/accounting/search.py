@@ -14,6 +14,7 @@ from attnpool.accounting.compute import UncountedError
 from attnpool.accounting.device import footprint
 from attnpool.accounting.graph import record
 from attnpool.accounting.int8 import in_int8
+from attnpool.accounting.memory import live_bytes
 from attnpool.models.build import build
 from attnpool.models.sites import trace_shapes
 from attnpool.models.stages import find_backbone
@@ -103,8 +104,8 @@ class Candidate:
 
     Args:
         spec: The network.
-        peak: Bytes of activations.
-        arena: Bytes that TensorFlow Lite Micro needs: the peak, and what it keeps.
+        peak: Bytes of activations, of all that are live at once.
+        arena: Bytes that TensorFlow Lite Micro needs: activations at their places, and what it keeps.
         file: Bytes of the network's file for it.
         params: Its parameters.
         macs: Its multiply-accumulates.
@@ -178,7 +179,7 @@ def evaluate(network: ModelSpec, settings: Iterable[ModelSpec], flash: int) -> I
         if graph.uncounted:
             raise UncountedError(graph.uncounted)
         takes = footprint(graph, params)
-        yield Candidate(spec, takes.activations, takes.total, takes.file, params, graph.macs)
+        yield Candidate(spec, max(live_bytes(graph, 1)), takes.total, takes.file, params, graph.macs)
 
 
 def pareto(candidates: Iterable[Candidate], memory: Callable[[Candidate], int]) -> list[Candidate]:

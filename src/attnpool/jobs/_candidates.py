@@ -7,7 +7,7 @@ from pathlib import Path
 from attnpool.accounting.search import Candidate
 from attnpool.spec import ModelSpec
 
-HEADER = json.dumps({"schema": "attnpool-candidates-2"}) + "\n"
+HEADER = json.dumps({"schema": "attnpool-candidates-3"}) + "\n"
 """First line of the file; another number for other ways to count."""
 
 

@@ -12,7 +12,7 @@ CONVENTIONS = {
 }
 """Conventions of memory to what is said of them."""
 DEVICE = {
-    "total": "on a micro-controller: the peak, and what TensorFlow Lite Micro keeps besides",
+    "total": "on a micro-controller: the arena, and what TensorFlow Lite Micro keeps besides",
     "file": "and the network's file for it",
 }
 """What int8 takes on a micro-controller."""
