@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint methods bench accounting compare-demo
+.PHONY: setup demo test lint methods bench accounting compare-demo notebooks
 
 setup: .venv/.ready
 
@@ -30,6 +30,9 @@ bench: setup
 
 accounting: setup
 	$(BIN)/python benchmarks/accounting.py
+
+notebooks: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/notebooks.py
 
 lint: setup
 	$(BIN)/ruff check .
