@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint methods bench accounting compare-demo docs
+.PHONY: setup demo test lint methods bench accounting compare-demo docs notebooks
 
 setup: .venv/.ready
 
@@ -33,6 +33,9 @@ accounting: setup
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+notebooks: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/notebooks.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from attnpool.accounting.graph import Graph, Step
 from attnpool.pools._gates import Int8Gates
 
 IN_FLOAT = ("aten.exp", "aten.log", "aten.log1p")
+SOFTMAX = ("aten._softmax", "aten._safe_softmax")
 POSITIONS = 511
 """Most positions of a soft-max in int8: where more share the attention evenly, the kernel of TensorFlow Lite Micro
 aborts (the logarithm of their sum is beyond what it shifts by), so that such ones are exported in float32."""
@@ -40,6 +41,6 @@ def _in_float(step: Step, graph: Graph) -> bool:
     """Whether int8 runtimes take it in float32."""
     if len(step.reads) != 1 or len(step.writes) != 1:
         return False
-    if step.name == "aten._softmax":
+    if step.name in SOFTMAX:
         return graph.buffers[step.writes[0]].shape[-1] > POSITIONS
     return step.name.rstrip("_") in IN_FLOAT
