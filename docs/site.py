@@ -11,14 +11,14 @@ from rich.text import Text
 from attnpool.jobs.list import Catalogue, list_
 
 ROOT = Path(__file__).parents[1]
-ELSEWHERE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "README.md": "index.md"}
-"""Files of the repository to the pages that they are, or that take their place."""
+ELSEWHERE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+"""Files of the repository that are pages, too."""
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are made."""
     made = {"catalogue.md": catalogue()}
-    made |= {page: (ROOT / name).read_text() for name, page in ELSEWHERE.items() if page != "index.md"}
+    made |= {page: (ROOT / name).read_text() for name, page in ELSEWHERE.items()}
     for name, content in made.items():
         files.append(File.generated(config, name, content=content))
     return files
@@ -44,9 +44,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 def catalogue() -> str:
     """All that the registries hold, as tables."""
     lists = [list_("pools"), list_("models"), list_("detectors"), list_("data")]
-    begin = (
-        "# Catalogue\n\nWhat `attnpool list pools`, `models`, `detectors` and `data` say, made of the registries.\n\n"
-    )
+    begin = "---\nhide: [toc]\n---\n\n# Catalogue\n\nMade of the registries, as `attnpool list` shows them.\n\n"
     return begin + "\n\n".join(map(_table, lists)) + "\n"
 
 
