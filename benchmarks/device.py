@@ -34,6 +34,11 @@ CASES: list[tuple[str, int, dict[str, Any]]] = [
     ("mobilenet_v2-nlp_headfix2_kv2-4121121", 96, {"width": 0.35, "query_blocks": 16}),
     ("mobilenet_v2-nlp_headfix2-1222121", 64, {"width": 0.35, "query_blocks": 8}),
     ("mobilenetv1-nlp_headfix2_nowin_reduced04211-12222", 96, {"width": 0.25, "query_blocks": 8}),
+    ("mobilenet-skip-1222121", 96, {"width": 0.5}),
+    ("mobilenet-nlp_headfix2_nowin_reduced4021010-2122121", 96, {"width": 0.35, "query_blocks": 1}),
+    ("mobilenetv1-skip-21222", 96, {"width": 0.5}),
+    ("mobilenetv1-nlp_headfix2_nowin_reduced04011-14122", 96, {"width": 0.25, "query_blocks": 4}),
+    ("mobilenetv1-nlp_headfix2_nowin_reduced40011-41122", 96, {"width": 0.25, "query_blocks": 4}),
     ("resnet18-nlp_headfix2-1222", 64, {"width": 0.25, "query_blocks": 8}),
     ("resnet18-skip-1222", 64, {"width": 0.25, "attention": "after:layer1.1"}),
 ]

@@ -124,6 +124,7 @@ def _serve(line: str, folder: Path, environment: dict[str, str]) -> None:
         assert process.stderr is not None
         assert "http://127.0.0.1:" in process.stderr.readline()
         process.send_signal(signal.SIGTERM)
+        assert "stopped" in process.stderr.read()
     assert process.returncode == 143
 
 

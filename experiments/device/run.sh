@@ -14,9 +14,10 @@ one() { # name, architecture, width, ram, further arguments of train
 for budget in 256 128; do
   for kind in strided attention; do attnpool fit --config "$here/fit-$budget-$kind.yaml"; done
 done
-# the first line of each table is what follows
+# What follows is the first line of each table, but for the last: what is first there, reduced04011-14122, takes 135 kB,
+# more than was counted, and export refuses it; the second keeps 128 kB.
 one 256-strided mobilenet-skip-1222121 0.5 256kB
 one 256-attention mobilenet-nlp_headfix2_nowin_reduced4021010-2122121 0.35 256kB --query-blocks 8
 one 128-strided mobilenetv1-skip-21222 0.5 128kB
-one 128-attention mobilenetv1-nlp_headfix2_nowin_reduced04011-14122 0.25 128kB --query-blocks 4
+one 128-attention mobilenetv1-nlp_headfix2_nowin_reduced40011-41122 0.25 128kB --query-blocks 4
 python "$here/table.py"
