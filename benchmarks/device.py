@@ -46,14 +46,21 @@ CASES: list[tuple[str, int, dict[str, Any]]] = [
 
 
 def main() -> None:
-    """Measure, and write."""
+    """Measure, write, and print the table."""
     torch.set_num_threads(1)
     rows = [measured(*case) for case in track(CASES, "networks")]
     RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-    print("| network | side | peak | arena | head | | structures | tail | | file | measured | |")
-    print("|---|--:" + "|--:" * 10 + "|")
+    show(rows)
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """The table of the page."""
+    print("| network | width | blocks | side | peak | arena | head | | structures | tail | | file | measured | |")
+    print("|---" + "|--:" * 13 + "|")
     for row in rows:
-        cells = [f"`{row['architecture']}`", str(row["side"]), f"{row['peak']:,}"]
+        blocks = str(row["settings"].get("query_blocks", "-"))
+        cells = [f"`{row['architecture']}`", f"{row['settings']['width']:g}", blocks, str(row["side"])]
+        cells.append(f"{row['peak']:,}")
         for part, real in (("activations", "head"), ("structures", "tail"), ("file", "file")):
             count, size = row["counted"][part], row["measured"][real]
             cells += [f"{count:,}", f"{size:,}", f"{count / size - 1:+.1%}"]
