@@ -41,6 +41,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     return re.sub(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<target>(?!https?:|#)[^)\s]+)\)", link, markdown)
 
 
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """Code with a space in it is a command, which a table may wrap (site.css)."""
+    return re.sub(r"<code>(?=[^<]* )", '<code class="command">', html)
+
+
 def catalogue() -> str:
     """All that the registries hold, as tables."""
     lists = [list_("pools"), list_("models"), list_("detectors"), list_("data")]

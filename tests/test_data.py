@@ -91,6 +91,12 @@ def test_source_text_errors(text: str, message: str) -> None:
         open_source(text)
 
 
+def test_a_folder_without_its_prefix_is_told_how_to_write_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        open_source(str(tmp_path))
+    assert str(caught.value) == f"unknown data source '{tmp_path}': a folder of images is written 'folder:{tmp_path}'"
+
+
 def test_fashion_mnist_is_balanced_small_and_licensed() -> None:
     source = open_source("fashion_mnist")
     assert np.bincount(source.train.targets).tolist() == [1000] * 10

@@ -89,7 +89,9 @@ def open_source(text: str, *, data_dir: str | Path | None = None, download: bool
     import_all("attnpool.data")
     name, mark, argument = _parts(text)
     if name not in SOURCES:
-        raise DataError(f"unknown data source {name!r}{did_you_mean(name, SOURCES)}")
+        folder = text and Path(text).expanduser().is_dir()
+        hint = f": a folder of images is written 'folder:{text}'" if folder else did_you_mean(name, SOURCES)
+        raise DataError(f"unknown data source {text if folder else name!r}{hint}")
     entry = SOURCES[name]
     parameters = inspect.signature(entry.target).parameters.values()
     wanted = [p.name.upper() for p in parameters if p.kind is not p.KEYWORD_ONLY and entry.takes(p.name)]

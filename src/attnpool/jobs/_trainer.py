@@ -48,7 +48,10 @@ class TestReport:
 
 
 class EpochProgress(RichProgressBar):
-    """Lightning's bar with the validation metrics of the last epoch in a few words, so that a line is enough."""
+    """Lightning's bar with epochs counted from 1, and the last validation metrics in a few words: a line is enough."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}".ljust(len(self.validation_description))
 
     def get_metrics(self, *args: Any) -> dict[str, Any]:
         values: dict[str, Any] = super().get_metrics(*args)
