@@ -553,6 +553,11 @@ def test_a_checkpoint_beside_a_string_at_another_width(tmp_path: Path) -> None:
     options: dict[str, Any] = {"latency": False, "training": False, "input": "1x32x32", "width": 0.5}
     here, there = profile_(str(tmp_path), versus="resnet18-skip-1222", **options).profiles
     assert there.params > 3 * here.params
+    del options["input"], options["width"]
+    here, there = profile_(str(tmp_path), versus="resnet18-skip-1222", **options).profiles
+    assert there.input_size == here.input_size == (1, 32, 32)  # the checkpoint's, and so are its classes:
+    wide = create_model("resnet18-skip-1222", num_classes=3, in_channels=1)
+    assert there.params == sum(p.numel() for p in wide.parameters())
     with pytest.raises(ValueError, match="width has to be left out for a checkpoint"):
         profile_(str(tmp_path), width=0.5)
     with pytest.raises(ValueError, match="input has to have the 1 channels"):

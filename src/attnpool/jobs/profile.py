@@ -66,6 +66,7 @@ def profile_(
         dtype: The type that bytes are counted for: float32, float16, bfloat16 or int8; measurements are in float32.
         batch: Images at a time.
         versus: A second string or checkpoint, to see beside the first; what follows is for both, if they are strings.
+            A string beside a checkpoint is for the checkpoint's images and number of classes, unless said otherwise.
         num_classes: Outputs of an architecture string's network; by default 1000.
         width: Factor on all channel numbers of an architecture string's network; by default 1.
         placement: Where a pool stands in a stage; by default as published for the backbone.
@@ -90,7 +91,7 @@ def profile_(
     names = (network, versus) if versus else (network,)
     if settings and all(map(is_checkpoint, names)):
         raise SpecError(f"{next(iter(settings))} has to be left out for a checkpoint, which has its own")
-    opened = [_open(name, input, {} if is_checkpoint(name) else settings) for name in names]
+    opened = _open_all(names, input, settings)
     attends = any(isinstance(module, SelfAttention) for model, _ in opened for module in model.modules())
     if query_blocks is not None and not attends:
         raise SpecError(f"query_blocks has to be left out: there is no attention in {' or '.join(names)}")
@@ -156,6 +157,18 @@ def parse_input(text: str) -> tuple[int, int, int]:
     if match is None:
         raise ValueError(f"input has to be CHANNELSxHEIGHTxWIDTH, e.g. 3x224x224, but got {text!r}")
     return (int(match[1]), int(match[2]), int(match[3]))
+
+
+def _open_all(
+    names: Sequence[str], text: str | None, settings: dict[str, Any]
+) -> list[tuple[Any, tuple[int, int, int]]]:
+    """The networks with the sizes of their images; a string's are those of the checkpoint beside it."""
+    opened = {name: _open(name, text, {}) for name in names if is_checkpoint(name)}
+    for model, (channels, height, width) in opened.values():
+        text = text or f"{channels}x{height}x{width}"
+        if not isinstance(model.spec, DetectionSpec):
+            settings = {"num_classes": model.spec.num_classes, **settings}
+    return [opened.get(name) or _open(name, text, settings) for name in names]
 
 
 def _open(name: str, text: str | None, settings: dict[str, Any]) -> tuple[Any, tuple[int, int, int]]:
