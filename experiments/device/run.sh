@@ -8,7 +8,7 @@ one() { # name, architecture, width, ram, further arguments of train
   name=$1 architecture=$2 width=$3 ram=$4
   shift 4
   attnpool train "$architecture" --width "$width" --config "$here/train.yaml" --output "runs/device/$name" --resume "$@"
-  attnpool export "runs/device/$name" --to micro --ram "$ram" --images 2000 --min-agreement 0 --overwrite
+  attnpool export "runs/device/$name" --to micro --ram "$ram" --images 2000 --min-agreement 0.94 --overwrite
 }
 
 for budget in 256 128; do
