@@ -436,7 +436,7 @@ def test_the_command_takes_checkpoints(tmp_path: Path) -> None:
         (["resnet19-nlp-1222"], "resnet18"),
         (["resnet18-nlp-1222", "--dtype", "int4"], "dtype"),
         (["resnet18-nlp-1222", "--input", "2x32x32"], "in_channels has to be 1 or 3"),
-        (["tests", "--input", "3x32x32"], "has to be a checkpoint directory"),
+        (["tests", "--input", "3x32x32"], "but tests lacks them"),
         (["resnet18-maxp-1222", "--query-blocks", "4"], "there is no attention in resnet18-maxp-1222"),
         (["runs/none"], "network has to be the folder of a checkpoint or [prepool-"),
         (["resnet18-maxp-1222", "--query-blocks", "0"], "query_blocks has to be positive"),

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import torch
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 import attnpool
 from attnpool.cli import main
@@ -23,8 +23,6 @@ from attnpool.data.preprocessing import Preprocessing
 from attnpool.detection import build
 from attnpool.models.checkpoint import Description, save
 
-CHROMIUM = Path("/usr/bin/chromium")
-SWITCHES = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --no-first-run"
 PREPROCESSING = Preprocessing((48, 48), 3, (0.5,) * 3, (0.25,) * 3).to_dict()
 CLASSES = ("cat", "dog", "<b>cow</b>")
 PATIENCE = 90_000
@@ -94,16 +92,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     yield Served(f"http://127.0.0.1:{port}/", process, root, names)  # type: ignore[arg-type]
     process.kill()
     process.wait()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip("chromium is not installed")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES.split())
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

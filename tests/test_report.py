@@ -3,7 +3,6 @@
 import csv
 import inspect
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from scipy import stats
 
 import attnpool
@@ -24,8 +23,6 @@ from attnpool.cli import main
 from attnpool.jobs._statistics import Estimate, estimate, front, paired
 from attnpool.verbs import VERBS
 
-CHROMIUM = Path("/usr/bin/chromium")
-SWITCHES = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --no-first-run"
 RESULTS = Path(__file__).parent / "report" / "results.jsonl"
 ROWS = [json.loads(line) for line in RESULTS.read_text().splitlines()]
 FINISHED = [row for row in ROWS if row["status"] == "finished"]
@@ -249,16 +246,6 @@ def test_missing_files_what_exists_and_missing_libraries(
 
 
 # ---- the page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists() and not os.environ.get("CI"):
-        pytest.skip(f"the page is tested in {CHROMIUM}, which is not installed")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES.split())
-        yield started
-        started.close()
 
 
 @pytest.fixture

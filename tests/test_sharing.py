@@ -174,7 +174,7 @@ def test_overwriting_takes_the_old_card_along_but_no_text_of_others(run: Path, t
 
 def test_a_card_that_cannot_be_written_is_a_warning(run: Path, tmp_path: Path) -> None:
     shutil.copy(run / "model.json", tmp_path)
-    with pytest.warns(UserWarning, match=r"the model card .* is not written: .* has to be a checkpoint directory"):
+    with pytest.warns(UserWarning, match=r"the model card .* is not written: checkpoint has to be a folder"):
         _card.write_card(tmp_path)
     assert not (tmp_path / "README.md").exists()
 
@@ -351,7 +351,7 @@ WRONG = {
     "pull photos": "repository has to be OWNER/NAME, e.g. me/photos, but got 'photos'",
     "pull me/../x": "repository has to be OWNER/NAME",
     "pull https://huggingface.co/me/x": "repository has to be OWNER/NAME",
-    "push nowhere me/x": "nowhere has to be a checkpoint directory",
+    "push nowhere me/x": "but nowhere does not exist",
     "push nowhere me/x --licence MIT": "licence has to be a name of the hub, e.g. mit or apache-2.0, but got 'MIT'",
 }
 

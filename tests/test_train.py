@@ -199,7 +199,7 @@ def test_cosine_rises_then_falls_to_zero() -> None:
         ({"dropout": 1.5}, "dropout has to be"),
         ({"val_fraction": 0.0}, "val_fraction has to be"),
         ({"image_size": -3}, "image_size has to be"),
-        ({"image_size": 8}, "image_size has to suit resnet18"),
+        ({"image_size": 8}, "image_size has to suit resnet18.* pixels a side would do"),
         ({"width": -1.0}, "width has to be"),
     ],
 )

@@ -327,12 +327,12 @@ WRONG = {
     "classifier a/1.png --target dgo": "target has to be a class or its number, 0 to 2 (did you mean 'dog'?), but got",
     "classifier a/1.png --cam-layer blocks.9": "layers has to hold paths of the network's layers (did you mean",
     "classifier a/1.png --threshold 2": "threshold has to be from 0 to 1, but got 2",
-    "classifier a/1.png nowhere.png": "cannot read the image nowhere.png",
+    "classifier a/1.png nowhere.png": "cannot read the image nowhere.png: there is no such file",
     "classifier a/1.png -o full": "output has to be a folder without 1.png, but full has it; or say --overwrite",
     "classifier a/1.png -o a/1.png/x": "a/1.png/x",
     "classifier a/1.png -o a --overwrite": "output has to be another folder than that of a/1.png, which is an image",
     "model.tflite a/1.png": "checkpoint has to be a folder, but model.tflite is an export",
-    "a a/1.png": "a has to be a checkpoint directory",
+    "a a/1.png": "checkpoint has to be a folder with",
     "ssd:resnet18-lip-1222 a/1.png": "checkpoint has to be a folder",
 }
 

@@ -158,6 +158,4 @@ def _quieten() -> None:
 
 def _quieten_logs() -> None:
     """After the imports, which set the levels of the libraries' logs."""
-    levels = {"pytorch_lightning": "WARNING", "lightning_fabric": "WARNING", "huggingface_hub": "ERROR"}
-    for library, level in levels.items():
-        logging.getLogger(library).setLevel(level)
+    logging.getLogger("huggingface_hub").setLevel("ERROR")

@@ -11,7 +11,7 @@ from torchvision.datasets.folder import (
     make_dataset,
 )
 
-from attnpool.data.images import read_image
+from attnpool.data.images import BrokenImageError, read_image
 from attnpool.data.source import DataError, Source
 from attnpool.data.split import stratified_split
 from attnpool.registry import SOURCES
@@ -39,7 +39,11 @@ class FolderImages(Dataset[tuple[Image.Image, int]]):
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         file, label = self.samples[index]
-        return read_image(file, upright=self.upright), label
+        try:
+            return read_image(file, upright=self.upright), label
+        except BrokenImageError as error:
+            hint = "--on-bad-image skip leaves out such images"
+            raise BrokenImageError(f"{error}; {hint}", error.file, error.reason) from error
 
 
 @SOURCES.register("folder")

@@ -3,9 +3,15 @@
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from attnpool.data.source import DataError
+
+_REASONS: dict[type[Exception], str] = {
+    FileNotFoundError: "there is no such file",
+    IsADirectoryError: "it is a folder, not a file",
+    UnidentifiedImageError: "it is of no kind Pillow knows",
+}
 
 
 class BrokenImageError(DataError):
@@ -44,5 +50,5 @@ def read_image(file: str | Path | IO[bytes], name: str = "", *, upright: bool = 
                 ImageOps.exif_transpose(image, in_place=True)
             return image.convert("RGB")
     except Exception as error:  # Pillow's decoders raise errors of many types
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = _REASONS.get(type(error)) or " ".join(f"{type(error).__name__}: {error}".split())
         raise BrokenImageError(f"cannot read the image {name or file}: {reason}", name or str(file), reason) from error

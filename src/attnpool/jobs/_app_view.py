@@ -3,7 +3,6 @@
 import io
 from base64 import b64encode
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from PIL import Image
 
 from attnpool.jobs._answer import answer
 from attnpool.jobs._app_upload import read_upload
+from attnpool.jobs._html import template
 from attnpool.visualise._frame import Frame
 from attnpool.visualise.explained import explain
 from attnpool.visualise.figures import COLOURS, digits
@@ -56,7 +56,7 @@ def view(
     if method:
         sections.insert(0, activation_section(found.activations, classes, said.likeliest, missing))
     height, width = np.asarray(said.image).shape[:2]
-    return _template().render(
+    return template(PAGE / "view.html").render(
         title=said.title,
         network=str(model.spec),
         measure=said.measure,
@@ -112,12 +112,3 @@ def _png(pixels: Any) -> str:
     packed = io.BytesIO()
     Image.fromarray((np.asarray(pixels) * 255).round().astype(np.uint8)).save(packed, format="png")
     return "data:image/png;base64," + b64encode(packed.getvalue()).decode()
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined).get_template(
-        "view.html"
-    )

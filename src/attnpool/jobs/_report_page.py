@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attnpool.jobs._figures import COLOURS
+from attnpool.jobs._html import template
 from attnpool.jobs._quantities import CONVENTIONS, COSTS, DTYPES
 from attnpool.jobs._report_data import page_data, quantity_data
 from attnpool.jobs._report_words import environment, remarks, summary
@@ -25,10 +26,8 @@ def render(results: Results, baselines: Sequence[int], title: str) -> str:
         baselines: Place of the baseline in each data set.
         title: Of the page.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
 
-    page = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
     parts = [page_data(data, baseline) for data, baseline in zip(results.data, baselines, strict=True)]
     numbers = {
         "data": parts,
@@ -37,7 +36,7 @@ def render(results: Results, baselines: Sequence[int], title: str) -> str:
         "colours": COLOURS,
     }
     code = [get_plotlyjs(), *((FOLDER / name).read_text(encoding="utf-8") for name in CODE)]
-    return page.get_template("page.html").render(
+    return template(FOLDER / "page.html").render(
         title=title,
         summaries=[
             summary(data, baseline, sum(row["data"] == data.source for row in results.failed))

@@ -1,8 +1,10 @@
 """Lightning's trainer as every verb sets it up, and the test that training and evaluation share."""
 
+import logging
 import signal
 import threading
 import warnings
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,10 +63,21 @@ class EpochProgress(RichProgressBar):
 
 def check_size(model: Any, size: tuple[int, int]) -> None:
     """Refuse images that would be shrunk to nothing, before anything is written."""
+    if not (reason := _refusal(model, size)):
+        return
+    larger = range(max(size) + 1, 513)
+    index = bisect_left(larger, True, key=lambda side: not _refusal(model, (side, side)))
+    enough = f"; {larger[index]} pixels a side would do" if index < len(larger) else ""
+    raise ValueError(f"image_size has to suit {model.spec}, but got {size}: {reason}{enough}")
+
+
+def _refusal(model: Any, size: tuple[int, int]) -> str:
+    """Why the network cannot take images of a size, or nothing."""
     try:
         trace_shapes(model, size)
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise ValueError(f"image_size has to suit {model.spec}, but got {size}: {error}") from error
+        return str(error)
+    return ""
 
 
 @contextmanager
@@ -141,10 +154,10 @@ def run_test(
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Random numbers of torch from `seed` inside the block; the global state is as before after it."""
+    """Random numbers of torch from `seed` and no notices of Lightning's; the global state is as before after it."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    with torch.random.fork_rng(), warnings.catch_warnings():
+    with torch.random.fork_rng(), warnings.catch_warnings(), _warnings_only("pytorch_lightning", "lightning_fabric"):
         for expected in EXPECTED:
             warnings.filterwarnings("ignore", expected)
         torch.manual_seed(seed)
@@ -152,3 +165,16 @@ def seeded(seed: int) -> Iterator[None]:
             yield
         finally:
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
+@contextmanager
+def _warnings_only(*names: str) -> Iterator[None]:
+    """The logs of libraries without what is less than a warning, inside the block."""
+    logs = {log: log.level for log in map(logging.getLogger, names)}
+    try:
+        for log in logs:
+            log.setLevel(logging.WARNING)
+        yield
+    finally:
+        for log, level in logs.items():
+            log.setLevel(level)

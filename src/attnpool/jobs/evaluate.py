@@ -38,7 +38,8 @@ class Evaluation:
         table = Table("", Column(overflow="fold"), title=escape(f"{self.checkpoint} on {self.data}"), show_header=False)
         table.add_row("images", f"{self.report.images:,}")
         table.add_row("top-1 accuracy", f"{self.report.top1:.2%}")
-        table.add_row("top-5 accuracy", f"{self.report.top5:.2%}")
+        if len(self.classes) > 5:
+            table.add_row("top-5 accuracy", f"{self.report.top5:.2%}")
         table.add_row("loss", f"{self.report.loss:.4f}", end_section=True)
         for name, accuracy in zip(self.classes, self.report.per_class, strict=True):
             table.add_row(escape(name), f"{accuracy:.2%}")

@@ -113,7 +113,11 @@ def read_description(path: str | Path) -> Description:
     weights = folder / WEIGHTS
     candidates = [folder / name for name in (DESCRIPTION, JOURNAL) if (folder / name).is_file()]
     if not (weights.is_file() and candidates):
-        raise CheckpointError(f"{folder} has to be a checkpoint directory with {WEIGHTS} and {DESCRIPTION}, but is not")
+        found = "lacks them" if folder.is_dir() else "is none" if folder.exists() else "does not exist"
+        raise CheckpointError(
+            f"checkpoint has to be a folder with {WEIGHTS} and {DESCRIPTION}, as attnpool train writes it, but "
+            f"{folder} {found}"
+        )
     try:
         with safetensors.safe_open(weights, framework="pt"):
             pass
