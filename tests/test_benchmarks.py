@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ from attnpool import create_model, profile
 from attnpool.registry import POOLS
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "experiments" / "cifar10")]
 import accounting  # noqa: E402
 import accounting_page  # noqa: E402
 import measure  # noqa: E402
 import methods  # noqa: E402
 import speed  # noqa: E402
 import speed_page  # noqa: E402
+import table as cifar10  # noqa: E402
 from cases import CASES, WAYS, Case, remembered, work  # noqa: E402
 from floors import floor  # noqa: E402
 
@@ -31,6 +33,33 @@ def test_the_page_of_methods_is_made_of_its_results() -> None:
     assert {"commit", "torch", "device", "threads"} <= results["environment"].keys()
     assert not results["environment"]["commit"].endswith("+")  # measured on a committed tree
     assert all(len(row["test_accuracy"]) == results["settings"]["seeds"] >= 3 for row in results["rows"])
+
+
+def test_the_page_of_cifar10_is_made_of_its_rows() -> None:
+    page = cifar10.PAGE.read_text(encoding="utf-8")
+    for name, make in cifar10.SECTIONS.items():
+        assert page == cifar10.put(page, name, make())
+        assert f"<!-- {name} -->\n| method | seeds |" in page
+
+
+def test_a_run_strays_by_what_seeds_and_networks_do_not_explain() -> None:
+    rows = {("a", 0): 0.1, ("a", 1): 0.3, ("b", 0): 0.2, ("b", 1): 0.5, ("c", 1): 0.9}  # c lacks a seed
+    found = cifar10.spread(
+        [Alike({seed: rows[name, seed] for seed in (0, 1) if (name, seed) in rows}) for name in "abc"]
+    )
+    left = 2.5  # points: 10 and 30, 20 and 50, less the means of rows and columns, are -2.5 and 2.5, 2.5 and -2.5
+    assert f"these 2 networks strays by {left * 4**0.5:.2f} points (standard deviation; 1 degrees" in found
+    assert f"{12.7062 * left * 4**0.5:.2f} points on" in found  # t(0.975, 1) times the error times sqrt(2 / 2)
+
+
+@dataclass
+class Alike:
+    """What `spread` needs of a configuration."""
+
+    trials: dict[int, float]
+
+    def values(self, quantity: object) -> dict[int, float]:
+        return self.trials
 
 
 def test_what_was_measured_is_what_is_there() -> None:

@@ -37,12 +37,12 @@ def table(configurations: Sequence[Configuration], baselines: Sequence[str]) -> 
     """Accuracy, paired differences to the methods named, and costs; the best mean first."""
     bases = {name: next(c for c in configurations if label(c) == f"`{name}`") for name in baselines}
     titles = ["method", "seeds", "test accuracy, %", *(f"minus `{name}`" for name in bases)]
-    titles += ["peak, kB", "parameters", "MACs, M", "latency, ms"]
+    titles += ["peak, kB", "parameters", "MACs, M"]
     lines = ["| " + " | ".join(titles) + " |", "|---" + "|--:" * (len(titles) - 1) + "|"]
     for c in sorted(configurations, key=lambda c: -(c.mean(ACCURACY) or 0)):
         cells = [label(c), str(len(c.trials)), estimate_text(c.estimate(ACCURACY), ACCURACY).removesuffix(" %")]
         cells += [difference(c, base) for base in bases.values()]
-        cells += [mean(c, key) for key in ("int8_peak", "params", "macs", "latency")]
+        cells += [mean(c, key) for key in ("int8_peak", "params", "macs")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -98,13 +98,8 @@ def section(configurations: list[Configuration], baselines: Sequence[str]) -> st
 SECTIONS: dict[str, Callable[[], str]] = {
     "usual": lambda: section(rows("survey", "1222121"), ["maxp", "skip", "lip"]),
     "early": lambda: section(rows("survey", "4121121"), ["maxp", "skip", "lip"]),
-    "ablate": lambda: section(
-        [*rows("ablate"), *(c for c in rows("survey", "4121121") if label(c) in COMPARED)],
-        ["nlp_headfix2_reduced2111111"],
-    ),
 }
 """The marks of the page, and what stands between them."""
-COMPARED = ("`nlp_headfix2_reduced2111111`", "`nlp_headfix2_nowin_reduced2111111`", "`skip`")
 
 if __name__ == "__main__":
     text = PAGE.read_text(encoding="utf-8")
