@@ -236,7 +236,7 @@ def test_mistakes_are_one_line(
         capsys, "detect", "predict", whole.output, "x.jpg", "--threshold", "2"
     )
     assert "cannot read the image" in say(capsys, "detect", "predict", whole.output, "x.jpg", "--no-progress")
-    assert "has to be a checkpoint" in say(capsys, "detect", "evaluate", str(tmp_path))
+    assert "checkpoint has to be a folder" in say(capsys, "detect", "evaluate", str(tmp_path))
     assert "new or an empty folder" in say(capsys, "data", "scenes", whole.output)
     assert not (tmp_path / "x").exists()
 

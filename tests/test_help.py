@@ -66,13 +66,15 @@ def test_the_examples_of_a_verb_are_commands_of_it(name: str, monkeypatch: pytes
         assert _parse(shlex.split(example))[0] is VERBS[name].function
 
 
-def test_lightning_is_quiet_though_it_is_imported_late() -> None:
+def test_lightning_is_quiet_where_it_is_asked_to_be_and_its_log_as_before_afterwards(tmp_path: Path) -> None:
     code = (
-        "import logging, sys; from attnpool.cli import main; assert main(['train', 'nope-nlp-1222']) == 2; "
-        "assert 'pytorch_lightning' in sys.modules; "
-        "assert logging.getLogger('pytorch_lightning').level == logging.WARNING"
+        "import attnpool, logging; "
+        "attnpool.train('resnet18-maxp-1222', output='run', width=0.125, epochs=1, progress=False); "
+        "attnpool.evaluate('run', progress=False); "
+        "assert logging.getLogger('pytorch_lightning').level == logging.INFO"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path: Path) -> None:
