@@ -86,7 +86,7 @@ def test_a_damaged_file_is_named(saved: Path, name: str, damage: Callable[[Path]
 
 
 def test_a_newer_format_and_another_folder(saved: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="checkpoint has to be a folder with .*, but .*nothing does not exist"):
+    with pytest.raises(CheckpointError, match=r"checkpoint has to be a folder with .*, but .*nothing does not exist"):
         load(tmp_path / "nothing")
     values = json.loads((saved / "model.json").read_text())
     (saved / "model.json").write_text(json.dumps({**values, "format": 99}))
