@@ -95,9 +95,10 @@ def section(configurations: list[Configuration], baselines: Sequence[str]) -> st
     return f"{table(configurations, baselines)}\n\n{spread(configurations)}"
 
 
+BASELINES = ("maxp", "skip", "lip", "avgp")
 SECTIONS: dict[str, Callable[[], str]] = {
-    "usual": lambda: section(rows("survey", "1222121"), ["maxp", "skip", "lip"]),
-    "early": lambda: section(rows("survey", "4121121"), ["maxp", "skip", "lip"]),
+    "usual": lambda: section(rows("survey", "1222121"), BASELINES),
+    "early": lambda: section(rows("survey", "4121121"), BASELINES),
 }
 """The marks of the page, and what stands between them."""
 
