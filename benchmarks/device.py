@@ -69,6 +69,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 def measured(architecture: str, side: int, settings: dict[str, Any]) -> dict[str, Any]:
     """One network, counted and run."""
+    torch.manual_seed(0)
     model = create_model(architecture, num_classes=10, input_size=(side, side), **settings).eval()
     for norm in model.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):  # those that begin with zeros would make a smaller file

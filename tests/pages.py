@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from goldens import state_of
 from PIL import Image, ImageDraw
+from warm import Warm
 
 from attnpool.data.source import open_source
 
@@ -33,6 +34,8 @@ SMALLER = (
 """What makes a page's commands short enough for a test. `folder:clothes` is a part of the same data."""
 READ = ("make ", "pip install ", "pip download ", "hf auth login", ". .venv/")
 """Beginnings of lines that are not executed here: what they name is checked."""
+PLAIN = re.compile(r"attnpool [\w\s./:,=%@\"'+-]+")
+"""A command in which a shell would find nothing to do but to split it into words."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ def furnish(folder: Path) -> Path:
 def follow(page: Sequence[Block], folder: Path, **more: str) -> None:
     """Do what a page says, in a reader's folder; a text block has what the python block before it prints."""
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **more}
+    with Warm(folder, environment) as warm:
+        _follow(page, folder, environment, warm)
+
+
+def _follow(page: Sequence[Block], folder: Path, environment: dict[str, str], warm: Warm) -> None:
     printed: str | None = None
     for block in page:
         if block.kind == "python":
@@ -97,18 +105,20 @@ def follow(page: Sequence[Block], folder: Path, **more: str) -> None:
             if block.text.startswith("#!"):
                 _do(["bash", "-c", _smaller(block.text)], folder, environment)
             for line in [] if block.text.startswith("#!") else block.lines:
-                _command(line, folder, environment)
+                _command(line, folder, environment, warm)
         printed = None
 
 
-def _command(line: str, folder: Path, environment: dict[str, str]) -> None:
+def _command(line: str, folder: Path, environment: dict[str, str], warm: Warm) -> None:
     if line.startswith(READ):
         return
     line = _smaller(line)
     if line.startswith("attnpool app "):
         _serve(line, folder, environment)
-        return
-    _do(["bash", "-c", line], folder, environment)
+    elif PLAIN.fullmatch(line):
+        _ended_well(warm.run(shlex.split(line)[1:]))
+    else:
+        _do(["bash", "-c", line], folder, environment)
 
 
 def _smaller(text: str) -> str:
@@ -130,7 +140,11 @@ def _serve(line: str, folder: Path, environment: dict[str, str]) -> None:
 
 def _do(words: Sequence[str], folder: Path, environment: dict[str, str]) -> str:
     """Run it, and what it prints."""
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, (words[-1], done.stderr[-3000:])
+    return _ended_well(subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True))
+
+
+def _ended_well(done: subprocess.CompletedProcess[str]) -> str:
+    """What it prints, if it did what it should."""
+    assert done.returncode == 0, (done.args, done.stderr[-3000:])
     assert "Traceback" not in done.stderr
     return done.stdout

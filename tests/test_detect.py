@@ -21,8 +21,8 @@ import attnpool
 from attnpool.cli import _parse, main
 from attnpool.data.source import DataError
 from attnpool.detection.data import source as source_module
+from attnpool.jobs._folder import STATE
 from attnpool.jobs._presets import PRESETS, read_preset
-from attnpool.jobs._state import STATE
 from attnpool.jobs._survival import Stopped
 from attnpool.jobs.detect import _data
 from attnpool.jobs.detect._figure import detection_figure

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import attnpool
@@ -19,12 +20,14 @@ from attnpool.export import ExportError, prepare, worst_difference
 from attnpool.export._flatbuffer import operators
 from attnpool.export.files import open_exported
 from attnpool.export.firmware import method
-from attnpool.export.litert import LiteRT, litert_program
+from attnpool.export.litert import LiteRT, litert_program, to_litert
 from attnpool.export.micro import Interpreter, runs_in
 from attnpool.export.onnx import OnnxRuntime, to_onnx
 from attnpool.jobs.export import export
 from attnpool.jobs.predict import predict
 from attnpool.jobs.train import train
+from attnpool.pools._attention import SelfAttention
+from attnpool.pools._int8_forms import Int8Forms
 from attnpool.registry import POOLS
 
 SIDE = (32, 32)
@@ -82,9 +85,71 @@ def test_strided_convolutions_are_padded_by_the_runtime() -> None:
         torch.testing.assert_close(program.module()(image.permute(0, 2, 3, 1)), model(image), rtol=1e-4, atol=1e-5)
 
 
+class Branches(nn.Module):
+    """A convolution, then every method that a runtime takes, side by side: what each makes, (B, methods * H * W)."""
+
+    def __init__(self, runtime: str) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8))
+        self.names = [name for name in POOLS if runtime not in POOLS[name].limits]
+        options: dict[str, dict[str, Any]] = {"nlpnosigmoid": {"normalize": False}}
+        self.pools = nn.ModuleList(POOLS[name](8, 2, **options.get(name, {})) for name in self.names)
+        self.scales = [1.0] * len(self.names)  # that all are as large: they share the scale of what is returned
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        made = [pool(x).mean(1) * scale for pool, scale in zip(self.pools, self.scales, strict=True)]
+        tens = [made[i : i + 10] for i in range(0, len(made), 10)]  # TensorFlow Lite Micro joins so many at most
+        return torch.cat([torch.stack(ten, 1).flatten(1) for ten in tens], 1)
+
+
+@pytest.mark.parametrize("runtime", ["litert", "micro"])
+def test_every_method_runs_where_the_list_says(runtime: str, tmp_path: Path) -> None:
+    model, images, file = Branches(runtime), torch.randn(32, 3, 16, 16), tmp_path / "model.tflite"
+    with torch.no_grad():
+        for attention in (m for m in model.modules() if isinstance(m, SelfAttention)):
+            attention.qkv.weight *= 5  # as if it had learned: places differ, which a batch norm would blow up otherwise
+        model.train()(images)
+        model.scales = [1 / float(made.std()) for made in model.eval()(images).chunk(len(model.names), 1)]
+        expected = model(images).unflatten(1, (len(model.names), -1)).numpy()
+    program = litert_program(prepare(model, (16, 16)), (3, 16, 16))
+    to_litert(program, file, {"runtime": runtime}, None if runtime == "litert" else images.numpy())
+    made = (LiteRT if runtime == "litert" else Interpreter)(file)(images.numpy()).reshape(expected.shape)
+    most = dict.fromkeys(model.names, 1e-4 if runtime == "litert" else 0.1)
+    most["attnpool"] *= 3  # it shrinks what attention made, and has no map beside it
+    for name, error in zip(model.names, np.abs(made - expected).mean((0, 2)), strict=True):  # of a standard deviation
+        assert error < most[name], name
+
+
+@pytest.mark.parametrize("window", [(2,), (3, 2), ((2, 4), (1, 2)), ([2, 2], []), (3, 2, 1), (3, 2, 0, True)])
+def test_means_in_int8_are_the_same_by_convolutions(window: tuple[Any, ...]) -> None:
+    x = torch.randn(2, 3, 13, 12)
+    expected = F.avg_pool2d(x, *window)
+    with Int8Forms():
+        torch.testing.assert_close(F.avg_pool2d(x, *window), expected)
+
+
+def test_no_mean_in_int8_has_the_scale_of_what_it_is_of() -> None:
+    program = litert_program(prepare(network("nlp_headfix2"), SIDE), (3, *SIDE))
+    called = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert "aten.avg_pool2d.default" not in called
+    assert "aten.adaptive_avg_pool2d.default" in called  # the last one may have a scale of its own
+
+
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Of each method a network that has learned something on embedded data, trained when it is asked for."""
+def clothes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The embedded data with the first 4,000 of its training images, which are enough to learn something."""
+    file = tmp_path_factory.mktemp("clothes") / "clothes.npz"
+    source = attnpool.data.source.open_source("fashion_mnist")
+    train, test = source.train, source.test
+    np.savez(file, x_train=train.images[:4000], y_train=train.targets[:4000], x_test=test.images, y_test=test.targets,
+             classes=np.array(source.classes))  # fmt: skip
+    return f"npz:{file}"
+
+
+@pytest.fixture(scope="module")
+def checkpoints(clothes: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Of each method a network that has learned something, trained when it is asked for."""
     folder, made = tmp_path_factory.mktemp("checkpoints"), {}
 
     def of(method: str) -> str:
@@ -92,8 +157,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Any:
             made[method] = str(folder / method)
             settings: dict[str, Any] = {"attention": "after:layer1.1"} if method == "ulsam" else {}
             architecture = f"resnet18-{'skip' if method == 'ulsam' else method}-1222"
-            train(architecture, data="fashion_mnist", width=0.25, epochs=3, batch_size=64, augment=False, lr=0.05,
-                  output=made[method], progress=False, workers=0, **settings)  # fmt: skip
+            train(architecture, data=clothes, image_size=32, width=0.25, epochs=3, batch_size=64, augment=False,
+                  lr=0.05, output=made[method], progress=False, workers=0, **settings)  # fmt: skip
         return made[method]
 
     return of
@@ -111,6 +176,7 @@ def test_a_trained_network_runs_in_int8_in_the_kernels_of_micro_controllers(
     assert found.arena is not None
     assert found.arena.total == found.arena.head + found.arena.tail
     assert "EXP" not in found.operators or method == "softpool"
+    assert "AVERAGE_POOL_2D" not in found.operators
     least = {"softpool": 0.6, "blurpool": 0.8}.get(method, 0.95)  # of maps so small; docs/device.md has larger ones
     assert least < found.peak / found.arena.head < 1.2
     file = tmp_path / "out" / "model.tflite"

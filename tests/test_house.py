@@ -91,10 +91,12 @@ def test_every_public_thing_is_documented(file: Path) -> None:
     assert not [node.name for node in public if not ast.get_docstring(node)]
 
 
-def test_only_jobs_know_lightning() -> None:
+def test_only_jobs_know_lightning_and_of_these_the_ones_that_train_or_test() -> None:
     code = (
         "import sys, attnpool, attnpool.models.build, attnpool.data.source; attnpool.visualise.weight_maps\n"
         "assert not {'pytorch_lightning', 'jsonargparse', 'matplotlib', 'rich', 'pytorch_grad_cam'} & set(sys.modules)"
+        "\nfrom attnpool.jobs import convert, export, predict, profile, pull, push, visualise\n"
+        "assert not {'pytorch_lightning', 'torchmetrics'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 

@@ -23,8 +23,8 @@ from attnpool.cli import main
 from attnpool.data.source import Source, open_source
 from attnpool.jobs import _source as source_module
 from attnpool.jobs._classifier import Classifier
-from attnpool.jobs._folder import locked
-from attnpool.jobs._state import STATE, StateIO
+from attnpool.jobs._folder import STATE, locked
+from attnpool.jobs._state import StateIO
 from attnpool.jobs._survival import Stopped
 from attnpool.jobs.train import TrainResult, train
 from attnpool.models.checkpoint import read_description

@@ -1,12 +1,12 @@
-"""A network as int8 runtimes run it: gates without exponentials, and what has no kernel in that type in float32."""
+"""A network as int8 runtimes run it: in other forms of some functions, and in float32 where they have no kernel."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 from attnpool.accounting.graph import Graph, Step
-from attnpool.pools._gates import Int8Gates
+from attnpool.pools._int8_forms import Int8Forms
 
-IN_FLOAT = ("aten.exp", "aten.log", "aten.log1p")
+IN_FLOAT = ("aten.exp", "aten.log", "aten.log1p", "aten.sqrt")
 SOFTMAX = ("aten._softmax", "aten._safe_softmax")
 POSITIONS = 511
 """Most positions of a soft-max in int8: where more share the attention evenly, the kernel of TensorFlow Lite Micro
@@ -15,7 +15,7 @@ aborts (the logarithm of their sum is beyond what it shifts by), so that such on
 
 def in_int8(record: Callable[[], Graph]) -> Graph:
     """The graph that is recorded, of the network as it runs in int8."""
-    with Int8Gates():
+    with Int8Forms():
         return _with_conversions(record())
 
 

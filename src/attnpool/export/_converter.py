@@ -39,12 +39,14 @@ def quantised(content: bytes, images: np.ndarray) -> bytes:
     """Weights, by channels, and activations in int8; the range of a tensor is all that any image shows.
 
     The quantiser's own habit, a moving average of the ranges, cuts off what few images reach: of that come logits that
-    are far off.
+    are far off. What TensorFlow Lite Micro has in float32 alone, or aborts in, stays so: roots, and soft-max over many
+    positions.
     """
     steps = recipe_manager.RecipeManager()
     steps.load_quantization_recipe(recipe.static_wi8_ai8())
+    in_float = algorithm_manager.AlgorithmName.NO_QUANTIZE
+    steps.add_quantization_config(".*", qtyping.TFLOperationName.SQRT, algorithm_key=in_float)
     if large := soft_maxes(content, POSITIONS):
-        in_float = algorithm_manager.AlgorithmName.NO_QUANTIZE
         scope = f"^({'|'.join(map(re.escape, large))});"
         steps.add_quantization_config(scope, qtyping.TFLOperationName.SOFTMAX, algorithm_key=in_float)
     calibrator = Calibrator(content, num_threads=1, qsv_update_func=qsv_utils.min_max_update)

@@ -18,7 +18,7 @@ from torch.export import ExportedProgram
 
 from attnpool.export._arrays import Array, dequantized, quantized
 from attnpool.export.prepare import ExportError
-from attnpool.pools._gates import Int8Gates
+from attnpool.pools._int8_forms import Int8Forms
 
 NEEDED = ("litert_torch", "ai_edge_quantizer", "ai_edge_litert", "tflite_micro")
 
@@ -38,7 +38,7 @@ def litert_program(ready: nn.Module, input_size: tuple[int, int, int]) -> Export
         input_size: (channels, height, width).
     """
     channels, height, width = input_size
-    with torch.no_grad(), Int8Gates():
+    with torch.no_grad(), Int8Forms():
         return torch.export.export(ChannelsLast(ready), (torch.zeros(1, height, width, channels),))
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch.distributed as dist
-from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+STARTED = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS")
+"""What torchrun and `srun` set. Without either Lightning is not imported to be asked; most verbs need nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Processes:
 
     def plugins(self) -> list[Any]:
         """What Lightning's trainer needs on a cluster."""
+        from pytorch_lightning.plugins.environments import SLURMEnvironment
+
         return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []  # a run goes on by --resume
 
 
@@ -63,6 +67,10 @@ def together(me: Processes) -> Iterator[None]:
 
 def processes() -> Processes:
     """This process and its fellows, from the environment that torchrun or `srun` sets; alone without them."""
+    if not any(name in os.environ for name in STARTED):
+        return ALONE
+    from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
     if TorchElasticEnvironment.detect():
         found = TorchElasticEnvironment()
         count, local = found.world_size(), int(os.environ["LOCAL_WORLD_SIZE"])

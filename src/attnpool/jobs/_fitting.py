@@ -12,10 +12,10 @@ from attnpool.detection.data.batches import BoxLoaders
 from attnpool.jobs._annealing import Annealing
 from attnpool.jobs._cluster import ALONE, Processes
 from attnpool.jobs._finetuning import Freezing
-from attnpool.jobs._folder import at_work
+from attnpool.jobs._folder import STATE, at_work
 from attnpool.jobs._keeper import Keeper
 from attnpool.jobs._learner import Learner, Recipe
-from attnpool.jobs._state import STATE, StateIO
+from attnpool.jobs._state import StateIO
 from attnpool.jobs._survival import Stopped, StopTraining, Survival
 from attnpool.jobs._sync import SyncBatchNorm
 from attnpool.jobs._trainer import make_trainer, stopping_cleanly

@@ -11,11 +11,11 @@ import yaml
 from filelock import FileLock, Timeout
 
 from attnpool.jobs._cluster import Processes, together
-from attnpool.jobs._state import STATE
 from attnpool.jobs._write import write_whole
 from attnpool.models.checkpoint import DESCRIPTION, WEIGHTS
 
 CONFIG, RESULTS, SKIPPED, LOCK, CARD = "config.yaml", "results.json", "skipped.txt", ".lock", "README.md"
+STATE = "state.safetensors"
 MAY_CHANGE = {
     "output",
     "overwrite",

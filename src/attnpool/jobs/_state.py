@@ -10,9 +10,9 @@ from pytorch_lightning.plugins import CheckpointIO
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from attnpool.jobs._folder import STATE
 from attnpool.jobs._write import write_whole
 
-STATE = "state.safetensors"
 KEY = "state"
 
 

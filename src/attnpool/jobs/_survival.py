@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from attnpool.data.order import Order
-from attnpool.jobs._state import STATE
+from attnpool.jobs._folder import STATE
 
 
 class Stopped(KeyboardInterrupt):

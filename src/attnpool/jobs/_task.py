@@ -15,8 +15,8 @@ from attnpool.detection.mean_ap import MeanAP
 from attnpool.detection.spec import DetectionSpec
 from attnpool.jobs import _setup
 from attnpool.jobs._quantities import Quantity
+from attnpool.jobs._size import check_size
 from attnpool.jobs._trained import TrainResult
-from attnpool.jobs._trainer import check_size
 from attnpool.jobs.detect import _setup as _detector_setup
 from attnpool.jobs.detect._data import Splits, open_splits
 from attnpool.jobs.detect._detector import check_batch

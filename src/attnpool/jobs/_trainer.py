@@ -4,7 +4,6 @@ import logging
 import signal
 import threading
 import warnings
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from pytorch_lightning.callbacks import RichProgressBar
 from attnpool.data.loaders import Batches
 from attnpool.jobs._classifier import Classifier
 from attnpool.jobs._cluster import ALONE, Processes
-from attnpool.models.sites import trace_shapes
 
 EXPECTED = (
     ".*does not have many workers.*",
@@ -59,25 +57,6 @@ class EpochProgress(RichProgressBar):
         values: dict[str, Any] = super().get_metrics(*args)
         shown = [float(values[name]) for name in ("val_accuracy", "val_ap") if name in values]
         return {"val": f"{shown[0]:.1%}"} if shown else {}
-
-
-def check_size(model: Any, size: tuple[int, int]) -> None:
-    """Refuse images that would be shrunk to nothing, before anything is written."""
-    if not (reason := _refusal(model, size)):
-        return
-    larger = range(max(size) + 1, 513)
-    index = bisect_left(larger, True, key=lambda side: not _refusal(model, (side, side)))
-    enough = f"; {larger[index]} pixels a side would do" if index < len(larger) else ""
-    raise ValueError(f"image_size has to suit {model.spec}, but got {size}: {reason}{enough}")
-
-
-def _refusal(model: Any, size: tuple[int, int]) -> str:
-    """Why the network cannot take images of a size, or nothing."""
-    try:
-        trace_shapes(model, size)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        return str(error)
-    return ""
 
 
 @contextmanager

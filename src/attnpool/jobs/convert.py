@@ -11,7 +11,7 @@ from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import DataError, open_source
 from attnpool.jobs._card import write_card
 from attnpool.jobs._folder import clear_run, make_folder, refuse_overwriting
-from attnpool.jobs._trainer import check_size
+from attnpool.jobs._size import check_size
 from attnpool.models.build import build
 from attnpool.models.checkpoint import Description, save
 from attnpool.models.convert import published_classes, published_state_dict, read_published

@@ -15,9 +15,10 @@ from attnpool.jobs._folder import earlier, finish
 from attnpool.jobs._keeper import Keeper
 from attnpool.jobs._learner import OptimizerName, ScheduleName
 from attnpool.jobs._setup import check_settings, set_up
+from attnpool.jobs._size import check_size
 from attnpool.jobs._source import OnBadImage, open_data, sizes, write_skipped
 from attnpool.jobs._trained import TrainResult
-from attnpool.jobs._trainer import check_size, run_test, seeded
+from attnpool.jobs._trainer import run_test, seeded
 from attnpool.models.build import build
 from attnpool.models.checkpoint import Description, load, save
 
