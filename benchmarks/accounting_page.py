@@ -21,7 +21,8 @@ another machine gives the same; `attnpool profile STRING --input 3x224x224` give
 
 **Operations** are multiply-accumulates of the exported graph with attention in explicit products: convolutions, linear
 layers, matrix products, samples of deformable ones (4 a value). Norms, activations, soft-max, sums and means count as
-none, as in published figures. An operation without a formula is an error.
+none, as in published figures; in int8, means of windows are convolutions and count. An operation without a formula is
+an error.
 
 **Memory** is that of activations, the image included, by four conventions:
 

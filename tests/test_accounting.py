@@ -205,6 +205,12 @@ def test_a_soft_max_over_many_positions_is_in_float_where_the_rest_is_int8() -> 
     assert found[1] > 8 * 2 * rows * 576
 
 
+def test_means_of_windows_are_convolutions_in_int8() -> None:
+    pool = count(nn.AvgPool2d(2), (3, 8, 8)), count(nn.AvgPool2d(2), (3, 8, 8), dtype="int8")
+    assert [found.macs for found in pool] == [0, 3 * 4 * 4 * 2 * 2]
+    assert pool[1].memory.peak == pool[0].memory.peak // 4
+
+
 @pytest.mark.parametrize("string", ["mobilenet_v2-nlp_headfix2-1222121", "mobilenet_v2-nlp_headfix2_kv2-1222121"])
 def test_the_score_matrix_of_a_network(string: str) -> None:
     spec = count(create_model(string), (3, 64, 64))

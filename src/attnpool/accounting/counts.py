@@ -22,7 +22,7 @@ class Counts:
     Args:
         input_size: (channels, height, width) of the image, in pixels.
         params: Parameters.
-        macs: Multiply-accumulates, the products of attention included.
+        macs: Multiply-accumulates in float32, the products of attention included.
         memory: Of activations by four conventions, for float32 and int8.
         device: What it takes on a micro-controller.
     """

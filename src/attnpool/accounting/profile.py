@@ -42,7 +42,8 @@ class Profile:
         batch: Images at a time; all figures but `params` and `weight_bytes` are for all of them.
         dtype: The type that bytes are counted for.
         params: Parameters.
-        macs: Multiply-accumulates, the products of attention included.
+        macs: Multiply-accumulates, the products of attention included; in int8 those of means of windows too, which are
+            convolutions there.
         weight_bytes: Parameters times the bytes of the type; a quantised file has scales and wider biases besides.
         memory: Of activations, by four conventions.
         peak_layer: The layer that runs at the peak; peak_operation: its operation.
