@@ -96,9 +96,16 @@ def section(configurations: list[Configuration], baselines: Sequence[str]) -> st
 
 
 BASELINES = ("maxp", "skip", "lip", "avgp")
+CENTRE = "nlp_headfix2_reduced2111111"
+SAME = (CENTRE, "nlp_headfix2_nowin_reduced2111111", "avgp", "maxp", "skip")
+"""What the networks of ablate.yaml differ from in one thing, the one that differs in its windows, and plain pooling."""
 SECTIONS: dict[str, Callable[[], str]] = {
     "usual": lambda: section(rows("survey", "1222121"), BASELINES),
     "early": lambda: section(rows("survey", "4121121"), BASELINES),
+    "ablations": lambda: section(
+        [*rows("ablate"), *(c for c in rows("survey", "4121121") if label(c).strip("`") in SAME)],
+        (CENTRE, "avgp", "maxp"),
+    ),
 }
 """The marks of the page, and what stands between them."""
 
