@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
@@ -192,13 +193,22 @@ def test_a_trained_network_runs_in_int8_in_the_kernels_of_micro_controllers(
 @pytest.mark.parametrize("method", ["nlp_headfix2", "skip"])
 def test_int8_runs_in_onnx_runtime(method: str, checkpoints: Any, tmp_path: Path) -> None:
     whole = export(checkpoints(method), to="onnx", images=50, output=str(tmp_path / "float32"))
-    found = export(checkpoints(method), to="onnx", int8=True, calibration_images=64, images=200,
-                   output=str(tmp_path / "int8"))  # fmt: skip
+    found = export(checkpoints(method), to="onnx", int8=True, images=1000, output=str(tmp_path / "int8"))
     assert not found.failed
     assert found.dtype == "int8"
     assert found.size < whole.size / 2
     assert found.operators["QuantizeLinear"] > 10
     assert abs(found.comparison.accuracy - found.comparison.network_accuracy) <= 0.02
+
+
+def test_int8_in_onnx_does_not_overflow_where_the_processor_lacks_vnni(checkpoints: Any, tmp_path: Path) -> None:
+    export(checkpoints("nlp_headfix2"), to="onnx", int8=True, images=50, output=str(tmp_path))
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")  # kernels that cannot overflow
+    precise = onnxruntime.InferenceSession(tmp_path / "model.onnx", options, providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).standard_normal((32, 1, 32, 32)).astype(np.float32)
+    (expected,) = precise.run(None, {"images": images})
+    np.testing.assert_allclose(OnnxRuntime(tmp_path / "model.onnx")(images), expected, atol=1e-4)
 
 
 def test_files_predict_what_the_checkpoint_does(checkpoints: Any, tmp_path: Path) -> None:
