@@ -29,7 +29,8 @@ def label(c: Configuration) -> str:
     """What tells a configuration from the others of its table."""
     said = str(c.settings["architecture"]).removeprefix("prepool-skip-1-mobilenet_v2-").rpartition("-")[0]
     more = {"attention": "ULSAM", "placement": str(c.settings["placement"])}
-    plain = {"attention": "", "placement": "before"}
+    more["pool_lr"] = f"`pool_lr` {c.settings['pool_lr']:g}"
+    plain = {"attention": "", "placement": "before", "pool_lr": 1.0}
     return ", ".join([f"`{said}`", *(more[name] for name in more if c.settings[name] != plain[name])])
 
 
