@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from attnpool.jobs._figures import COLOURS
 from attnpool.jobs._quantities import COSTS
@@ -67,6 +67,7 @@ def _over_memory(axes: Axes, part: DataSet) -> None:
     if max(means)[0] > WIDE * min(means)[0]:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axes.set_xlabel(x.title)
     axes.set_ylabel(y.title)
     _finish(axes, part)
