@@ -6,11 +6,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run side by side, and
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import settings
 from playwright.sync_api import Browser, sync_playwright
+from warm import OF_THE_CONVERTER, Warm
 
 CHROMIUM = Path("/usr/bin/chromium")
 SWITCHES = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --no-first-run"
@@ -34,3 +36,12 @@ def browser() -> Iterator[Browser]:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES.split())
         yield started
         started.close()
+
+
+@pytest.fixture(scope="module")
+def warm_converter() -> Iterator[None]:
+    """LiteRT's converter runs in copies of a process that has imported its libraries."""
+    with Warm(OF_THE_CONVERTER, Path.cwd(), os.environ) as warm, pytest.MonkeyPatch.context() as patch:
+        run = SimpleNamespace(run=lambda words, **_: warm.run(words))
+        patch.setattr("attnpool.export.litert.subprocess", run)
+        yield

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from goldens import state_of
 from PIL import Image, ImageDraw
-from warm import Warm
+from warm import OF_COMMANDS, Warm
 
 from attnpool.data.source import open_source
 
@@ -82,7 +82,7 @@ def furnish(folder: Path) -> Path:
 def follow(page: Sequence[Block], folder: Path, **more: str) -> None:
     """Do what a page says, in a reader's folder; a text block has what the python block before it prints."""
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **more}
-    with Warm(folder, environment) as warm:
+    with Warm(OF_COMMANDS, folder, environment) as warm:
         _follow(page, folder, environment, warm)
 
 
@@ -90,7 +90,7 @@ def _follow(page: Sequence[Block], folder: Path, environment: dict[str, str], wa
     printed: str | None = None
     for block in page:
         if block.kind == "python":
-            printed = _do([sys.executable, "-W", "error", "-c", block.text], folder, environment)
+            printed = _ended_well(warm.run([sys.executable, "-W", "error", "-c", block.text]))
             for shape in re.findall(r"# (\(\d[^)]*\))", block.text):
                 assert shape.strip("()") in printed
             continue
@@ -116,7 +116,7 @@ def _command(line: str, folder: Path, environment: dict[str, str], warm: Warm) -
     if line.startswith("attnpool app "):
         _serve(line, folder, environment)
     elif PLAIN.fullmatch(line):
-        _ended_well(warm.run(shlex.split(line)[1:]))
+        _ended_well(warm.run(shlex.split(line)))
     else:
         _do(["bash", "-c", line], folder, environment)
 

@@ -31,6 +31,8 @@ from attnpool.pools._attention import SelfAttention
 from attnpool.pools._int8_forms import Int8Forms
 from attnpool.registry import POOLS
 
+pytestmark = pytest.mark.usefixtures("warm_converter")
+
 SIDE = (32, 32)
 ON_DEVICE = ("nlp_headfix2", "lip", "maxp", "avgp", "skip", "softpool", "blurpool", "ulsam")
 
@@ -268,8 +270,8 @@ def test_a_file_that_says_something_else_fails(checkpoints: Any, tmp_path: Path)
     assert json.loads((tmp_path / "out" / "report.json").read_text())["failed"] == list(found.failed)
 
 
-def test_what_a_runtime_lacks_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    settings: Any = {"data": "fashion_mnist", "width": 0.125, "epochs": 1, "progress": False, "workers": 0}
+def test_what_a_runtime_lacks_is_refused_before_anything_runs(clothes: str, tmp_path: Path) -> None:
+    settings: Any = {"data": clothes, "image_size": 32, "width": 0.125, "epochs": 1, "progress": False, "workers": 0}
     for token, to, said in (
         (
             "dfmnlp_headfix2",

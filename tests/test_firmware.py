@@ -35,7 +35,10 @@ COUNT = 60
 RUN = "import ctypes, sys; sys.exit(ctypes.CDLL(sys.argv[1]).main())"
 """The runtime's code needs the interpreter of Python around it, so the program is loaded by one."""
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++"),
+    pytest.mark.usefixtures("warm_converter"),
+]
 
 
 @dataclass(frozen=True)
