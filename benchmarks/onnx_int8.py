@@ -1,6 +1,8 @@
 """Ways to make an .onnx file in 8 bits, beside float32 and what `export` makes: docs/deployment.md.
 
-python benchmarks/onnx_int8.py
+Each is executed on test images, and timed with all others in turn; the networks are trained here, for a few epochs.
+
+    python benchmarks/onnx_int8.py
 """
 
 import json
@@ -16,13 +18,13 @@ import onnx
 import torch
 from environment import environment
 from measure import alternate
-from onnxruntime import quantization as q
+from onnxruntime.quantization import QuantType
 
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import open_source
 from attnpool.export import prepare
 from attnpool.export._arrays import Array
-from attnpool.export.onnx import IMAGES, OnnxRuntime, to_onnx
+from attnpool.export.onnx import OnnxRuntime, quantised, to_onnx
 from attnpool.jobs._checkpoint import load_classifier
 from attnpool.jobs._export_data import spread
 from attnpool.jobs._export_result import compared
@@ -36,15 +38,15 @@ NETWORKS = {
     "mobilenet_v2-skip-2122121": 0.35,
 }
 """Architecture to width."""
-SIGNED, UNSIGNED = q.QuantType.QInt8, q.QuantType.QUInt8
+SIGNED, UNSIGNED = QuantType.QInt8, QuantType.QUInt8
 WAYS: dict[str, dict[str, Any]] = {
-    "activations signed, weights signed": {},
-    "activations signed, weights of 7 bits": {"reduce_range": True},
-    "activations unsigned, weights signed": {"activation_type": UNSIGNED},
-    "activations unsigned, weights of 7 bits": {"activation_type": UNSIGNED, "reduce_range": True},
-    "both unsigned": {"activation_type": UNSIGNED, "weight_type": UNSIGNED},
+    "activations signed, weights signed": {"activation_type": SIGNED, "reduce_range": False},
+    "activations signed, weights of 7 bits": {"activation_type": SIGNED},
+    "activations unsigned, weights signed": {"reduce_range": False},
+    "activations unsigned, weights of 7 bits": {},
+    "both unsigned": {"weight_type": UNSIGNED, "reduce_range": False},
 }
-"""What `quantize_static` is told besides, its defaults first."""
+"""What `quantised` is told besides; the first are the defaults of ONNX Runtime's quantiser."""
 OURS = "as `export` does: the same, with means of windows as convolutions"
 
 
@@ -54,16 +56,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = [row for name in NETWORKS for row in measured(name, Path(folder))]
     RESULTS.write_text(json.dumps({"environment": environment(), "rows": rows}, indent=1) + "\n")
-    show(rows)
+    print(table(rows))
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    """The table of the page: same class in per cent, mean error, and time relative to float32, of each network."""
-    print(f"| | {' | '.join(f'`{name}`' for name in NETWORKS)} |\n|---{'|---' * len(NETWORKS)}|")
+def table(rows: list[dict[str, Any]]) -> str:
+    """That of the page: same class in per cent, mean error, and time relative to float32, of each network."""
+    lines = [f"| | {' | '.join(f'`{name}`' for name in NETWORKS)} |", f"|---{'|---' * len(NETWORKS)}|"]
     for way in [*WAYS, OURS]:
         found = [row for row in rows if row["way"] == way]
         cells = [f"{r['agreement']:.1%}, {r['mean_error']:.3f}, {r['time']:.2f}" for r in found]
-        print(f"| {way} | {' | '.join(cells)} |")
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def measured(architecture: str, folder: Path) -> list[dict[str, Any]]:
@@ -102,23 +105,10 @@ def written(ready: torch.nn.Module, shown: Array, folder: Path) -> dict[str, Pat
     files = {"float32": folder / "float32.onnx", OURS: folder / "ours.onnx"}
     to_onnx(ready, size, files["float32"], {}, None)
     to_onnx(ready, size, files[OURS], {}, shown)
-    given = folder / "given.onnx"
-    q.quant_pre_process(files["float32"], given)
     for number, (way, settings) in enumerate(WAYS.items()):
         files[way] = folder / f"{number}.onnx"
-        q.quantize_static(onnx.load(given), files[way], Images(shown), per_channel=True, **settings)
+        onnx.save(quantised(onnx.load(files["float32"]), shown, **settings), files[way])
     return files
-
-
-class Images(q.CalibrationDataReader):
-    """One after the other."""
-
-    def __init__(self, shown: Array) -> None:
-        self._left = iter(shown)
-
-    def get_next(self) -> dict[str, Array] | None:
-        image = next(self._left, None)
-        return None if image is None else {IMAGES: image[None]}
 
 
 if __name__ == "__main__":

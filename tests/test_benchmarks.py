@@ -16,6 +16,7 @@ import accounting  # noqa: E402
 import accounting_page  # noqa: E402
 import measure  # noqa: E402
 import methods  # noqa: E402
+import onnx_int8  # noqa: E402
 import speed  # noqa: E402
 import speed_page  # noqa: E402
 import table as cifar10  # noqa: E402
@@ -33,6 +34,13 @@ def test_the_page_of_methods_is_made_of_its_results() -> None:
     assert {"commit", "torch", "device", "threads"} <= results["environment"].keys()
     assert not results["environment"]["commit"].endswith("+")  # measured on a committed tree
     assert all(len(row["test_accuracy"]) == results["settings"]["seeds"] >= 3 for row in results["rows"])
+
+
+def test_the_ways_to_int8_on_the_page_are_those_that_were_measured() -> None:
+    results = json.loads(onnx_int8.RESULTS.read_text())
+    page = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    assert onnx_int8.table(results["rows"]) in page
+    assert f"commit {results['environment']['commit']}." in page
 
 
 def test_the_page_of_cifar10_is_made_of_its_rows() -> None:

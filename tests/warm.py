@@ -50,8 +50,7 @@ class Warm:
             self._process.communicate()  # the end of its input is its end
 
     def run(self, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        """What `attnpool ...`, `python -m MODULE ...` or `python -W error -c CODE` does: its exit code, and what it
-        prints."""
+        """What `attnpool ...`, `python -m MODULE ...` or `python -W error -c CODE` does: exit code and output."""
         process = self._process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None

@@ -64,15 +64,21 @@ def to_onnx(
     assert program is not None
     made: Any = program.model_proto
     if calibration is not None:
-        made = _quantised(made, calibration)
+        made = quantised(made, calibration)
     made.metadata_props.append(onnx.StringStringEntryProto(key=NAME, value=json.dumps(about)))
     file.write_bytes(made.SerializeToString())
 
 
-def _quantised(model: Any, calibration: Array) -> Any:
+def quantised(model: Any, calibration: Array, **settings: Any) -> Any:
     """Weights, by channels, and activations in 8 bits, with the ranges that the images show.
 
-    Weights take 7 of the 8 bits. Without VNNI, processors add up two products of 8 bits in 16, which overflow.
+    Weights take 7 of the 8 bits. Without VNNI, processors add up two products of 8 bits in 16, which overflow. And
+    activations are unsigned: the kernels for signed ones are slower.
+
+    Args:
+        model: An ONNX model in float32.
+        calibration: Normalised images (N, C, H, W).
+        settings: Of `onnxruntime.quantization.quantize_static`, in place of these.
     """
     import onnx
     from onnxruntime import quantization as q
@@ -89,15 +95,8 @@ def _quantised(model: Any, calibration: Array) -> Any:
         given, ready, made = (Path(folder, f"{name}.onnx") for name in ("given", "ready", "made"))
         onnx.save(model, given)
         q.quant_pre_process(given, ready)
-        q.quantize_static(
-            ready,
-            made,
-            Images(),
-            quant_format=q.QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=q.QuantType.QUInt8,  # the kernels for signed ones are slower
-            reduce_range=True,
-        )
+        settings = {"activation_type": q.QuantType.QUInt8, "reduce_range": True, **settings}
+        q.quantize_static(ready, made, Images(), quant_format=q.QuantFormat.QDQ, per_channel=True, **settings)
         return onnx.load(made)
 
 
