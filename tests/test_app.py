@@ -1,6 +1,7 @@
 """The app in a real browser: dropped images, real clicks, two networks beside each other, and what it refuses."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -213,13 +214,42 @@ def test_what_is_no_image_is_refused_in_words_and_the_page_goes_on(page: Page, s
     postscript.write_bytes((served.root / "page.eps").read_bytes())  # Pillow would run Ghostscript for it
     for file in (broken, postscript):
         page.set_input_files("#upload input[type=file]", file)
-        expect(page.locator(".toast-body").first).to_contain_text("the file has to be an image of the kinds JPEG")
+        for side in (0, 1):
+            said = page.locator(f"#view{side} [role=alert]")
+            expect(said).to_contain_text("the file has to be an image of the kinds JPEG", timeout=PATIENCE)
         page.click("#upload [aria-label=Clear]")
     drop(page, served.root / "cat.png")
-    expect(page.locator(".toast-body")).to_have_count(0, timeout=PATIENCE)  # they go by themselves
-    page.fill("#place textarea, #place input", "2,0")
+    expect(page.locator("[role=alert]")).to_have_count(0)
+    page.fill("#place textarea, #place input", "2,<i>0</i>")
     page.press("#place textarea, #place input", "Enter")
-    expect(page.locator(".toast-body").first).to_contain_text("query has to be x,y as parts of the image")
+    said = page.locator("#view0 [role=alert]")
+    expect(said).to_contain_text("query has to be x,y as parts of the image", timeout=PATIENCE)
+    expect(said).to_contain_text("2,<i>0</i>")  # as text
+
+
+def test_a_burst_of_changes_ends_with_the_last_and_then_nothing_more_is_asked(page: Page, served: Served) -> None:
+    """Also after a mistake in the middle; two calls on one event asked for each other without end."""
+    (served.root / "empty.png").write_text("not an image")
+    asked = list[str]()
+    page.on("request", lambda request: asked.append(request.url) if "queue/join" in request.url else None)
+    for name in ("cat.png", "empty.png", "dog.jpg", "empty.png", "cat.png"):
+        page.set_input_files("#upload input[type=file]", served.root / name)
+        page.wait_for_timeout(150)
+        page.click("#upload [aria-label=Clear]")
+        page.fill("#place textarea, #place input", "0.1,0.9")
+        page.press("#place textarea, #place input", "Enter")
+    drop(page, served.root / "dog.jpg")
+    choose(page, "#method", "none")
+    for side in (0, 1):
+        expect(page.locator(f"#view{side} h3", has_text="Class activation")).to_have_count(0)
+        foretold = attnpool.predict(served.names[side], [str(served.root / "dog.jpg")])
+        ((name, probability), *_) = foretold.images[next(iter(foretold.images))]
+        expect(page.locator(f"#view{side} h2")).to_have_text(f"{name}, {probability:.1%}")
+        expect(page.locator(f"#view{side} .query").first).to_have_attribute("style", re.compile("left: 10.00%"))
+    settle(page)
+    before = len(asked)
+    page.wait_for_timeout(2_000)
+    assert len(asked) == before
 
 
 def test_large_files_and_images_are_refused(browser: Browser, served: Served) -> None:

@@ -1,7 +1,8 @@
 """The page of the app: an image on top, below it what one network or two say of it, and how to read the maps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -47,21 +48,23 @@ def make_page(models: Mapping[str, Any], max_upload: str) -> gr.Blocks:
             sides = [_side(side, names) for side in range(len(names[:2]))]
         with gr.Accordion("How to read the maps", open=False):
             gr.Markdown("\n".join(f"- **{name}**: {' '.join(lines)}" for name, *lines in READING))
+        options = [place, method, target, threshold]
+        networks, shown = ([pair[part] for pair in sides] for part in (0, 1))
         look: dict[str, Any] = {
-            "fn": partial(_look, models),
             "trigger_mode": "always_last",
             "api_visibility": "private",
+            "concurrency_id": "networks",
+            "concurrency_limit": 1,
         }
-        look |= {"concurrency_id": "networks", "concurrency_limit": 1}
+        # One call an event: of two, each repeats the other without end where a third event comes in between.
+        everything = {"fn": partial(_look_all, models), "inputs": [file, *options, *networks], "outputs": shown, **look}
         changes = [file.change, place.submit, method.change, target.change, threshold.release]
-        moves = [
-            shown.click(_move, None, place, api_visibility="private", show_progress="hidden") for _, shown in sides
-        ]
-        for network, shown in sides:
-            inputs = [network, file, place, method, target, threshold]
-            gr.on([network.change, *changes], inputs=inputs, outputs=shown, **look)
-            for move in moves:
-                move.then(inputs=inputs, outputs=shown, **look)
+        gr.on(changes, **everything)
+        clicks = [side.click for side in shown]
+        moved = gr.on(clicks, _move, None, place, api_visibility="private", show_progress="hidden")
+        moved.then(**everything)
+        for network, side in sides:
+            network.change(partial(_look, models), [file, *options, network], side, **look)
     return page
 
 
@@ -75,16 +78,20 @@ def _side(number: int, names: Sequence[str]) -> tuple[Any, Any]:
     return network, shown
 
 
+def _look_all(
+    models: Mapping[str, Any], file: str | None, place: str, method: str, target: str, threshold: float, *names: str
+) -> Iterator[list[Any]]:
+    """The views of the networks, each as soon as it is there."""
+    views: list[Any] = [gr.skip() for _ in names]
+    for side, name in enumerate(names):
+        views[side] = _look(models, file, place, method, target, threshold, name)
+        yield views
+
+
 def _look(
-    models: Mapping[str, Any],
-    name: str,
-    file: str | None,
-    place: str,
-    method: str,
-    target: str,
-    threshold: float,
+    models: Mapping[str, Any], file: str | None, place: str, method: str, target: str, threshold: float, name: str
 ) -> str:
-    """The view of a network; mistakes are said on the page."""
+    """The view of a network; mistakes are said in its place: an error would end what waits behind it, too."""
     if file is None or name == NONE:
         return EMPTY if file is None else ""
     try:
@@ -97,7 +104,7 @@ def _look(
             threshold=threshold,
         )
     except (DataError, ValueError) as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        return f"<p role='alert'>{escape(str(error))}</p>"
 
 
 def _move(event: gr.EventData) -> str:
