@@ -30,6 +30,7 @@ from attnpool.jobs._comparison import CompareResult
 from attnpool.jobs._folder import locked
 from attnpool.jobs._grid import Trial, digest, expand, labels
 from attnpool.jobs._journal import Rows
+from attnpool.jobs._leash import Leash
 from attnpool.jobs._settings import differing, known_names
 from attnpool.jobs._task import CLASSIFICATION
 from attnpool.jobs.compare import compare
@@ -419,6 +420,23 @@ def test_sigterm_ends_it_as_ctrl_c_does(
     assert re.fullmatch(r"attnpool: stopped; \d of 4 trials are finished, in .*; the same command goes on\n", said)
     assert gone(family)
     assert list(temporary.glob("attnpool-ray-*")) == []
+
+
+def test_what_writes_into_rays_folder_is_ended_whoever_started_it_and_who_reads_there_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "ray"
+    folder.mkdir()
+    with (folder / "worker.out").open("w") as out:
+        wait = [sys.executable, "-c", "import time; time.sleep(100)"]
+        writer = subprocess.Popen(["setsid", "--fork", *wait], stdout=out)  # an orphan, as what starts while Ray dies
+        writer.wait()
+        started = until(lambda: [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == wait])
+    with subprocess.Popen(["tail", "-f", folder / "worker.out"], stdout=subprocess.DEVNULL) as reader:
+        until(lambda: psutil.Process(reader.pid).open_files())
+        Leash(folder).release()
+        assert not folder.exists()
+        assert gone(started)
+        assert reader.poll() is None
+        reader.kill()
 
 
 def test_an_identity_outlives_defaults_that_are_added() -> None:
