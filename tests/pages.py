@@ -20,6 +20,7 @@ from attnpool.data.source import open_source
 BIN = Path(sys.executable).parent
 SMALLER = (
     (r"--epochs \d+", "--epochs 1"),
+    (r"(attnpool train (?!.*--epochs).*)", r"\1 --epochs 1"),
     (r"--seeds \d+", "--seeds 1"),
     (r"--data fashion_mnist", "--data folder:clothes --image-size 32"),
     (r"(attnpool data scenes scenes --classes \d+).*", r"\1 --images 40"),

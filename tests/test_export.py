@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from torch import nn
 
 import attnpool
@@ -151,27 +153,42 @@ def clothes(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def checkpoints(clothes: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Of each method a network that has learned something, trained when it is asked for."""
-    folder, made = tmp_path_factory.mktemp("checkpoints"), {}
+def checkpoints(clothes: str, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Any:
+    """Of each method a network that has learned something, trained when it is asked for; workers share them."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "checkpoints"
 
     def of(method: str) -> str:
-        if method not in made:
-            made[method] = str(folder / method)
-            settings: dict[str, Any] = {"attention": "after:layer1.1"} if method == "ulsam" else {}
-            architecture = f"resnet18-{'skip' if method == 'ulsam' else method}-1222"
-            train(architecture, data=clothes, image_size=32, width=0.25, epochs=3, batch_size=64, augment=False,
-                  lr=0.05, output=made[method], progress=False, workers=0, **settings)  # fmt: skip
-        return made[method]
+        output = folder / method
+        folder.mkdir(exist_ok=True)
+        with FileLock(f"{output}.lock"):
+            if not output.exists():
+                settings: dict[str, Any] = {"attention": "after:layer1.1"} if method == "ulsam" else {}
+                architecture = f"resnet18-{'skip' if method == 'ulsam' else method}-1222"
+                train(architecture, data=clothes, image_size=32, width=0.25, epochs=3, batch_size=64, augment=False,
+                      lr=0.05, output=str(output), progress=False, workers=0, **settings)  # fmt: skip
+        return str(output)
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def for_micro(checkpoints: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the export of such a network to a micro-controller gives, and its folder; each is made once."""
+
+    @cache
+    def of(method: str) -> tuple[Any, Path]:
+        folder = tmp_path_factory.mktemp(method)
+        return export(
+            checkpoints(method), to="micro", calibration_images=64, images=200, output=str(folder / "out")
+        ), folder / "out"
 
     return of
 
 
 @pytest.mark.parametrize("method", ON_DEVICE)
-def test_a_trained_network_runs_in_int8_in_the_kernels_of_micro_controllers(
-    method: str, checkpoints: Any, tmp_path: Path
-) -> None:
-    found = export(checkpoints(method), to="micro", calibration_images=64, images=200, output=str(tmp_path / "out"))
+def test_a_trained_network_runs_in_int8_in_the_kernels_of_micro_controllers(method: str, for_micro: Any) -> None:
+    found, folder = for_micro(method)
     assert not found.failed
     assert found.comparison.agreement >= 0.97
     assert abs(found.comparison.accuracy - found.comparison.network_accuracy) <= 0.02
@@ -182,12 +199,12 @@ def test_a_trained_network_runs_in_int8_in_the_kernels_of_micro_controllers(
     assert "AVERAGE_POOL_2D" not in found.operators
     least = {"softpool": 0.6, "blurpool": 0.8}.get(method, 0.95)  # of maps so small; docs/device.md has larger ones
     assert least < found.peak / found.arena.head < 1.2
-    file = tmp_path / "out" / "model.tflite"
+    file = folder / "model.tflite"
     images = np.random.default_rng(0).standard_normal((4, 1, 32, 32)).astype(np.float32)
     np.testing.assert_allclose(LiteRT(file)(images), Interpreter(file)(images), atol=0.5)
     assert runs_in(file, found.arena.size)
     assert not runs_in(file, found.arena.head)
-    said = json.loads((tmp_path / "out" / "report.json").read_text())
+    said = json.loads((folder / "report.json").read_text())
     assert said["arena"]["total"] == found.arena.total
     assert said["operators"] == operators(file)
 
@@ -213,44 +230,48 @@ def test_int8_in_onnx_does_not_overflow_where_the_processor_lacks_vnni(checkpoin
     np.testing.assert_allclose(OnnxRuntime(tmp_path / "model.onnx")(images), expected, atol=1e-4)
 
 
-def test_files_predict_what_the_checkpoint_does(checkpoints: Any, tmp_path: Path) -> None:
+def test_files_predict_what_the_checkpoint_does(checkpoints: Any, for_micro: Any, tmp_path: Path) -> None:
     checkpoint = checkpoints("maxp")
     pictures = [str(tmp_path / f"{i}.png") for i in range(3)]
     source = attnpool.data.source.open_source("fashion_mnist")
     for i, picture in enumerate(pictures):
         source.test[i][0].save(picture)
     expected = predict(checkpoint, pictures, top=1).images
-    for to, name in (("micro", "model.tflite"), ("litert", "model.tflite"), ("onnx", "model.onnx")):
-        out = tmp_path / to
-        export(checkpoint, to=to, images=100, calibration_images=32, output=str(out))
-        assert open_exported(out / name).classes == source.classes
-        found = predict(str(out / name), pictures, top=1).images
+    for to in ("litert", "onnx"):
+        export(checkpoint, to=to, images=100, output=str(tmp_path / to))  # type: ignore[arg-type]
+    files = {
+        "micro": for_micro("maxp")[1] / "model.tflite",
+        "litert": tmp_path / "litert" / "model.tflite",
+        "onnx": tmp_path / "onnx" / "model.onnx",
+    }
+    for to, file in files.items():
+        assert open_exported(file).classes == source.classes
+        found = predict(str(file), pictures, top=1).images
         for picture, ((label, probability),) in found.items():
             assert label == expected[picture][0][0]
             assert probability == pytest.approx(expected[picture][0][1], abs=1e-4 if to != "micro" else 0.1)
 
 
-def test_the_c_source_holds_the_file_its_arena_and_its_operators(checkpoints: Any, tmp_path: Path) -> None:
-    found = export(checkpoints("lip"), to="micro", images=100, calibration_images=32, output=str(tmp_path))
-    header, source = (tmp_path / "model.h").read_text(), (tmp_path / "model.cc").read_text()
+def test_the_c_source_holds_the_file_its_arena_and_its_operators(for_micro: Any) -> None:
+    found, folder = for_micro("lip")
+    header, source = (folder / "model.h").read_text(), (folder / "model.cc").read_text()
     array = re.search(r"kModel\[\] = \{(.*?)\};", source, re.DOTALL)
     assert array is not None
-    assert bytes(int(byte, 16) for byte in array[1].split(",")) == (tmp_path / "model.tflite").read_bytes()
+    assert bytes(int(byte, 16) for byte in array[1].split(",")) == (folder / "model.tflite").read_bytes()
     size = re.search(r"kArenaSize = (\d+);", header)
     assert size is not None and found.arena is not None  # noqa: PT018
     assert found.arena.total <= int(size[1]) == found.arena.size
-    assert runs_in(tmp_path / "model.tflite", int(size[1]))
+    assert runs_in(folder / "model.tflite", int(size[1]))
     registered = re.findall(r"resolver\.Add(\w+)\(\)", header)
     assert registered == [method(name) for name in found.operators]
     assert f"MicroMutableOpResolver<{len(registered)}>" in header
     assert '"Ankle boot"' in source
 
 
-def test_blocks_are_chosen_for_the_memory_there_is(checkpoints: Any, tmp_path: Path) -> None:
+def test_blocks_are_chosen_for_the_memory_there_is(checkpoints: Any, for_micro: Any, tmp_path: Path) -> None:
     checkpoint = checkpoints("nlp_headfix2")
     some: Any = {"to": "micro", "images": 50, "calibration_images": 16}
-    free = export(checkpoint, **some, output=str(tmp_path / "free"))
-    assert free.arena is not None
+    free, _ = for_micro("nlp_headfix2")
     enough = export(checkpoint, **some, ram=f"{free.arena.size}B", output=str(tmp_path / "enough"))
     assert not enough.failed
     short = export(checkpoint, **some, ram="20kB", output=str(tmp_path / "short"))
