@@ -29,6 +29,7 @@ FLOORS = {
     "models": 2,
     "pools": 1,
     "layers": 1,
+    "colours": 0,
     "registry": 0,
 }
 """Room to floor: a file imports from its own floor and those below. The package's `__init__` shows all of it."""
@@ -95,10 +96,15 @@ def test_only_jobs_know_lightning_and_of_these_the_ones_that_train_or_test() -> 
     code = (
         "import sys, attnpool, attnpool.models.build, attnpool.data.source; attnpool.visualise.weight_maps\n"
         "assert not {'pytorch_lightning', 'jsonargparse', 'matplotlib', 'rich', 'pytorch_grad_cam'} & set(sys.modules)"
-        "\nfrom attnpool.jobs import convert, export, predict, profile, pull, push, visualise\n"
+        "\nfrom attnpool.jobs import convert, export, fit, predict, profile, pull, push, visualise\n"
         "assert not {'pytorch_lightning', 'torchmetrics'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_a_report_is_made_without_torch() -> None:
+    code = "import sys; from attnpool.jobs import report; assert not {'torch', 'timm'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_importing_changes_no_random_state_and_prints_nothing() -> None:

@@ -9,13 +9,13 @@ from scipy.stats import t as student
 
 from attnpool.jobs._quantities import COSTS, Quantity
 from attnpool.jobs._report_words import estimate_text
+from attnpool.jobs._reported import ACCURACY as REPORTED
 from attnpool.jobs._results import Configuration, read_results
 from attnpool.jobs._statistics import paired
-from attnpool.jobs._task import CLASSIFICATION
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parents[1] / "docs" / "cifar10.md"
-ACCURACY = CLASSIFICATION.measures[0]
+ACCURACY = REPORTED.measures[0]
 COST = {quantity.key: quantity for quantity in COSTS}
 
 

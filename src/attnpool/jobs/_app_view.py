@@ -11,12 +11,13 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
 
+from attnpool.colours import COLOURS
 from attnpool.jobs._answer import answer
 from attnpool.jobs._app_upload import read_upload
 from attnpool.jobs._html import template
 from attnpool.visualise._frame import Frame
 from attnpool.visualise.explained import explain
-from attnpool.visualise.figures import COLOURS, digits
+from attnpool.visualise.figures import digits
 from attnpool.visualise.painting import paint, shown_part
 from attnpool.visualise.panels import Box, Panel, Section, activation_section
 

@@ -14,8 +14,9 @@ from rich.table import Table
 
 from attnpool.jobs._grid import Trial, labels
 from attnpool.jobs._journal import Row
+from attnpool.jobs._reported import Reported, reported_of
 from attnpool.jobs._settings import check
-from attnpool.jobs._task import Spec, Task, task_of
+from attnpool.jobs._task import Spec, task_of
 from attnpool.jobs._trial import origin
 
 FINISHED, FAILED = "finished", "failed"
@@ -50,12 +51,12 @@ class CompareResult:
     def __rich__(self) -> Group:
         table = Table(title=f"{len(self.rows)} trials, on their test data", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("configuration", overflow="fold")
-        task = task_of(self.rows[0]["settings"]["architecture"])
-        first, *others = [quantity.label.removeprefix("test ") for quantity in task.measures[: task.shown]]
+        reported = reported_of(self.rows[0]["settings"]["architecture"])
+        first, *others = [quantity.label.removeprefix("test ") for quantity in reported.measures[: reported.shown]]
         for name in ("seeds", first, "range", *others, "peak int8, kB", "MACs, M"):
             table.add_column(name, justify="right", no_wrap=True)
         for name in dict.fromkeys(row["name"] for row in self.rows):
-            table.add_row(escape(name), *_cells([row for row in self.rows if row["name"] == name], task))
+            table.add_row(escape(name), *_cells([row for row in self.rows if row["name"] == name], reported))
         file = f"{self.output}/results.jsonl"
         lines = [f"results: {file}" + (f" ({self.others} rows of other trials besides)" if self.others else "")]
         if self.merged:
@@ -88,7 +89,7 @@ class Plan:
         names, opened, specs = labels(configurations.values()), dict[str, Any](), {}
         for key, settings in configurations.items():
             task = task_of(settings["architecture"])
-            data = json.dumps([settings[name] for name in task.data])
+            data = json.dumps([settings[name] for name in task.reported.data])
             try:
                 if data not in opened:
                     opened[data] = task.open({**settings, **running})
@@ -118,12 +119,12 @@ class Plan:
         return {**head, **body, "attempts": attempts, "error": error, **about, "finished_at": at}
 
 
-def _cells(rows: Sequence[Row], task: Task) -> list[str]:
+def _cells(rows: Sequence[Row], reported: Reported) -> list[str]:
     done = [row for row in rows if row["status"] == FINISHED]
     seeds = str(len(done)) if len(done) == len(rows) else f"{len(done)} of {len(rows)}"
     if not done:
         return [seeds, "failed"]
-    found = [[row[quantity.key] for row in done] for quantity in task.measures[: task.shown]]
+    found = [[row[quantity.key] for row in done] for quantity in reported.measures[: reported.shown]]
     first, *others = [f"{mean(values):.2%}" for values in found]
     spread = f"{min(found[0]):.2%} to {max(found[0]):.2%}" if len(done) > 1 else "-"
     peak, macs = done[0]["memory"]["int8"]["peak"], done[0]["macs"]

@@ -13,9 +13,7 @@ from attnpool.accounting.budget import Budget
 from attnpool.accounting.memory import ITEMSIZE, lifetimes, live_at, live_bytes, peak_step
 from attnpool.accounting.profile import Profile
 from attnpool.accounting.search import Candidate
-
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, "Color Universal Design", 2008."""
+from attnpool.colours import COLOURS
 
 
 def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:

@@ -11,7 +11,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from attnpool.jobs._cluster import Processes, together
-from attnpool.jobs._write import write_whole
+from attnpool.jobs._write import make_folder, write_whole
 from attnpool.models.checkpoint import DESCRIPTION, WEIGHTS
 
 CONFIG, RESULTS, SKIPPED, LOCK, CARD = "config.yaml", "results.json", "skipped.txt", ".lock", "README.md"
@@ -28,16 +28,6 @@ MAY_CHANGE = {
     "progress",
 }
 """Arguments that do not decide what a run computes: one that goes on may have others."""
-
-
-def make_folder(place: str | Path, argument: str = "output") -> Path:
-    """The folder for what a job writes, made if need be; `ValueError` names the argument if it cannot be."""
-    folder = Path(place)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"{argument} has to be a folder, but {folder} cannot be made: {error.strerror}") from error
-    return folder
 
 
 @contextmanager

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attnpool.jobs._quantities import COSTS, Quantity
+from attnpool.jobs._reported import Reported
 from attnpool.jobs._results import Configuration, DataSet
 from attnpool.jobs._statistics import Estimate, estimate, front, paired
-from attnpool.jobs._task import Task
 
 Pair = tuple[float, float | None]
 """Mean, and half of the interval or None."""
@@ -14,16 +14,16 @@ Pair = tuple[float, float | None]
 
 def page_data(data: DataSet, baseline: int) -> dict[str, Any]:
     """All that the page shows of a data set, for JSON; configurations are told by their place."""
-    configurations, task = data.configurations, data.task
+    configurations, reported = data.configurations, data.reported
     return {
         "name": data.name,
-        "goodness": task.goodness,
-        "measures": quantity_data(task.measures),
-        "curves": quantity_data(task.curves),
+        "goodness": reported.goodness,
+        "measures": quantity_data(reported.measures),
+        "curves": quantity_data(reported.curves),
         "classes": list(data.classes),
         "baseline": baseline,
-        "configurations": [_configuration(c, task) for c in configurations],
-        "fronts": {x.key: {y.key: _front(configurations, x, y) for y in task.measures} for x in COSTS},
+        "configurations": [_configuration(c, reported) for c in configurations],
+        "fronts": {x.key: {y.key: _front(configurations, x, y) for y in reported.measures} for x in COSTS},
         "pairs": [[_difference(c, base, data) for c in configurations] for base in configurations],
     }
 
@@ -46,7 +46,7 @@ def quantity_data(quantities: Sequence[Quantity]) -> list[dict[str, Any]]:
 
 def table_rows(data: DataSet, baseline: int) -> list[dict[str, Any]]:
     """A row for each configuration, as in the page's table: numbers in their own units, empty where there is none."""
-    base, measures = data.configurations[baseline], data.task.measures
+    base, measures = data.configurations[baseline], data.reported.measures
     rows = []
     for c in data.configurations:
         row: dict[str, Any] = {"data": data.name, "name": c.name, "seeds": len(c.trials)}
@@ -69,16 +69,16 @@ def curve(configuration: Configuration, quantity: Quantity) -> tuple[list[int], 
     return sorted(values), [estimate(values[epoch]) for epoch in sorted(values)]
 
 
-def _configuration(c: Configuration, task: Task) -> dict[str, Any]:
+def _configuration(c: Configuration, reported: Reported) -> dict[str, Any]:
     curves = {}
-    for quantity in task.curves:
+    for quantity in reported.curves:
         epochs, estimates = curve(c, quantity)
         curves[quantity.key] = {"epochs": epochs, "values": list(map(_pair, estimates))}
     by_class = zip(*(row["per_class"] for row in c.trials.values()), strict=True)
     return {
         "name": c.name,
         "seeds": list(c.trials),
-        "measures": {q.key: _pair(c.estimate(q)) for q in task.measures},
+        "measures": {q.key: _pair(c.estimate(q)) for q in reported.measures},
         "costs": {q.key: c.mean(q) for q in COSTS},
         "classes": list(map(_known, by_class)),
         "curves": curves,
@@ -94,7 +94,7 @@ def _difference(c: Configuration, base: Configuration, data: DataSet) -> dict[st
     for k in range(len(data.classes)):
         pairs = [(c.trials[seed]["per_class"][k], base.trials[seed]["per_class"][k]) for seed in common]
         by_class.append(_known([None if None in pair else pair[0] - pair[1] for pair in pairs]))
-    measures = {q.key: _pair(paired(c.values(q), base.values(q))) for q in data.task.measures}
+    measures = {q.key: _pair(paired(c.values(q), base.values(q))) for q in data.reported.measures}
     return {"n": len(common), "measures": measures, "classes": by_class}
 
 

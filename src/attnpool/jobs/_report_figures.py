@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from attnpool.jobs._figures import COLOURS
+from attnpool.colours import COLOURS
 from attnpool.jobs._quantities import COSTS
 from attnpool.jobs._report_data import curve
 from attnpool.jobs._results import Configuration, DataSet
@@ -34,7 +34,7 @@ def curves_picture(data: Sequence[DataSet]) -> Figure:
     """The first curve, by epoch: the mean over seeds in the band of its 95 % interval."""
     figure, plots = _subplots(data)
     for axes, part in zip(plots, data, strict=True):
-        quantity = part.task.curves[0]
+        quantity = part.reported.curves[0]
         for c, (colour, marker, line) in _named(part):
             epochs, found = curve(c, quantity)
             means = [e.mean * quantity.scale for e in found]
@@ -52,7 +52,7 @@ def curves_picture(data: Sequence[DataSet]) -> Figure:
 
 
 def _over_memory(axes: Axes, part: DataSet) -> None:
-    x, y = COSTS[0], part.task.measures[0]
+    x, y = COSTS[0], part.reported.measures[0]
     places, means = _front(part)
     stairs = [means[i] for i in places]
     axes.step(*zip(*stairs, strict=True), where="post", color="#5b666f", linestyle=":", zorder=0, label="front")
@@ -75,7 +75,7 @@ def _over_memory(axes: Axes, part: DataSet) -> None:
 
 def _front(part: DataSet) -> tuple[list[int], list[tuple[float, float]]]:
     """Places on the front, and the point of every configuration, in the units of the picture."""
-    x, y = COSTS[0], part.task.measures[0]
+    x, y = COSTS[0], part.reported.measures[0]
     means = [((c.mean(x) or 0.0) * x.scale, (c.mean(y) or 0.0) * y.scale) for c in part.configurations]
     return front([cost for cost, _ in means], [value for _, value in means]), means
 

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from attnpool.jobs._figures import COLOURS
+from attnpool.colours import COLOURS
 from attnpool.jobs._html import template
 from attnpool.jobs._quantities import CONVENTIONS, COSTS, DTYPES
 from attnpool.jobs._report_data import page_data, quantity_data
@@ -47,7 +47,7 @@ def render(results: Results, baselines: Sequence[int], title: str) -> str:
         failed=[_failure(row) for row in results.failed],
         environment=environment([*results.finished, *results.failed]),
         remarks=remarks(results),
-        notes=list(dict.fromkeys(data.task.note for data in results.data if data.task.note)),
+        notes=list(dict.fromkeys(data.reported.note for data in results.data if data.reported.note)),
         conventions=list(CONVENTIONS.values()),
         style=(FOLDER / "page.css").read_text(encoding="utf-8"),
         code=code,

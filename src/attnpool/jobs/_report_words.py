@@ -71,7 +71,7 @@ def _counted(data: DataSet) -> str:
 
 
 def _front(data: DataSet) -> str:
-    found, measure = data.configurations, data.task.measures[0]
+    found, measure = data.configurations, data.reported.measures[0]
     places = front([c.mean(PEAK) for c in found], [c.mean(measure) or 0.0 for c in found])
     texts = []
     for c in [found[i] for i in places[:NAMED]]:
@@ -81,7 +81,7 @@ def _front(data: DataSet) -> str:
 
 
 def _differences(data: DataSet, baseline: int) -> str:
-    base, measure = data.configurations[baseline], data.task.measures[0]
+    base, measure = data.configurations[baseline], data.reported.measures[0]
     others = [c for c in data.configurations if c is not base]
     found = [(c.name, paired(c.values(measure), base.values(measure))) for c in others]
     sure = [(name, d) for name, d in found if d is not None and d.excludes_zero]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnpool.jobs._quantities import Quantity
-from attnpool.jobs._rows import Row, read_rows, task_of_row
+from attnpool.jobs._reported import Reported
+from attnpool.jobs._rows import Row, read_rows, reported_of_row
 from attnpool.jobs._statistics import Estimate, estimate
-from attnpool.jobs._task import Task
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class DataSet:
     Args:
         name: Unlike that of any other data set: the source, and what else tells it apart where sources are alike.
         source: As the rows have it.
-        task: What was trained on it.
+        reported: What is reported of what was trained on it.
         classes: Their names.
         configurations: At least one.
     """
 
     name: str
     source: str
-    task: Task
+    reported: Reported
     classes: tuple[str, ...]
     configurations: tuple[Configuration, ...]
 
@@ -117,12 +117,12 @@ def _data_set(rows: Sequence[Row], has_namesakes: bool) -> DataSet:
     further = [f"{name} {value}" for name, value in _further_data(rows[0]).items()]
     said = ", ".join([f"{len(classes)} classes, {classes[0]} to {classes[-1]}", *further])
     name = f"{source} ({said})" if has_namesakes else source
-    return DataSet(name, source, task_of_row(rows[0]), classes, _configurations(rows))
+    return DataSet(name, source, reported_of_row(rows[0]), classes, _configurations(rows))
 
 
 def _further_data(row: Row) -> dict[str, str]:
     """What else than its source says which data a trial was measured on: sources of other splits."""
-    found = {name: row["settings"].get(name) for name in task_of_row(row).data if name not in ("data", "classes")}
+    found = {name: row["settings"].get(name) for name in reported_of_row(row).data if name not in ("data", "classes")}
     return {name: str(value) for name, value in found.items() if value}
 
 

@@ -8,7 +8,7 @@ from reprlib import repr as short
 from typing import Any
 
 from attnpool.jobs._quantities import CONVENTIONS, COSTS, DTYPES, Quantity
-from attnpool.jobs._task import Task, task_of
+from attnpool.jobs._reported import Reported, reported_of
 
 FILE = "results.jsonl"
 Row = dict[str, Any]
@@ -38,9 +38,9 @@ def read_rows(place: str) -> list[Row]:
     return [_row(line, f"{file}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def task_of_row(row: Row) -> Task:
-    """What was trained, by its architecture."""
-    return task_of(row["settings"].get("architecture"))
+def reported_of_row(row: Row) -> Reported:
+    """What is reported of such a trial, by its architecture."""
+    return reported_of(row["settings"].get("architecture"))
 
 
 def _row(line: str, where: str) -> Row:
@@ -55,14 +55,14 @@ def _row(line: str, where: str) -> Row:
         _require(row, FAILED, where)
         return row
     _require(row, FINISHED, where)
-    task = task_of_row(row)
-    for quantity in (*task.measures, *COSTS):
+    reported = reported_of_row(row)
+    for quantity in (*reported.measures, *COSTS):
         _require_number(quantity, row, where)
     if len(row["per_class"]) != len(row["classes"]):
         rule = f"{len(row['classes'])} numbers, as many as classes"
         raise ValueError(f"{where}: per_class has to have {rule}, but got {len(row['per_class'])}")
     for epoch in row["history"]:
-        for curve in task.curves:
+        for curve in reported.curves:
             _require_number(curve, epoch, f"{where}: history")
     return row
 

@@ -1,4 +1,4 @@
-"""Writing a file in one move: whoever reads it finds the old one or the new one, whole."""
+"""Writing a folder, and a file in one move: whoever reads it finds the old one or the new one, whole."""
 
 import os
 from pathlib import Path
@@ -20,3 +20,13 @@ def write_whole(file: Path, content: str | bytes) -> None:
     except OSError:
         beside.unlink(missing_ok=True)
         raise
+
+
+def make_folder(place: str | Path, argument: str = "output") -> Path:
+    """The folder for what a job writes, made if need be; `ValueError` names the argument if it cannot be."""
+    folder = Path(place)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{argument} has to be a folder, but {folder} cannot be made: {error.strerror}") from error
+    return folder

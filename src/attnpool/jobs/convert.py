@@ -10,8 +10,9 @@ from attnpool.data.folder import IMAGENET_MEAN, IMAGENET_STD
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.data.source import DataError, open_source
 from attnpool.jobs._card import write_card
-from attnpool.jobs._folder import clear_run, make_folder, refuse_overwriting
+from attnpool.jobs._folder import clear_run, refuse_overwriting
 from attnpool.jobs._size import check_size
+from attnpool.jobs._write import make_folder
 from attnpool.models.build import build
 from attnpool.models.checkpoint import Description, save
 from attnpool.models.convert import published_classes, published_state_dict, read_published

@@ -11,9 +11,9 @@ from attnpool.data.loaders import make_loaders
 from attnpool.data.preprocessing import Preprocessing
 from attnpool.jobs._checkpoint import load_classifier
 from attnpool.jobs._figures import confusion_figure
-from attnpool.jobs._folder import make_folder
 from attnpool.jobs._source import OnBadImage, data_of, write_skipped
 from attnpool.jobs._trainer import TestReport, run_test
+from attnpool.jobs._write import make_folder
 
 
 @dataclass(frozen=True)

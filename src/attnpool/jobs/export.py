@@ -18,9 +18,8 @@ from attnpool.jobs._checkpoint import load_classifier
 from attnpool.jobs._export_data import BATCH, spread
 from attnpool.jobs._export_file import Made, Request, counted, make_file
 from attnpool.jobs._export_result import Exported, compared
-from attnpool.jobs._folder import make_folder
 from attnpool.jobs._source import data_of
-from attnpool.jobs._write import write_whole
+from attnpool.jobs._write import make_folder, write_whole
 from attnpool.pools._patches import PatchAttention
 from attnpool.registry import POOLS
 

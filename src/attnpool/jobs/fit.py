@@ -22,7 +22,6 @@ from attnpool.data.source import open_source
 from attnpool.jobs._candidates import Candidates
 from attnpool.jobs._figures import front_figure
 from attnpool.jobs._folder import locked
-from attnpool.jobs.train import train
 from attnpool.models.build import build
 from attnpool.spec import ModelSpec
 
@@ -263,6 +262,8 @@ def confirm(candidate: Candidate) -> None:
 
 def _train(candidate: Candidate, folder: Path, **how: Any) -> dict[str, Any]:
     """Train it, if an earlier run did not, and tell what came of it; a run that was cut short goes on."""
+    from attnpool.jobs.train import train  # which takes seconds to import, and most searches train nothing
+
     spec = candidate.spec
     asked = json.dumps([describe(spec), how["data"], how["epochs"], how["seed"]])  # another training, another folder
     output = folder / "trained" / f"{spec}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"

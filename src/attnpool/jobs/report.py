@@ -14,7 +14,6 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from attnpool.jobs._folder import make_folder
 from attnpool.jobs._quantities import COSTS
 from attnpool.jobs._report_data import table_rows
 from attnpool.jobs._report_figures import curves_picture, memory_picture
@@ -23,7 +22,7 @@ from attnpool.jobs._report_words import estimate_text
 from attnpool.jobs._results import Results, read_results
 from attnpool.jobs._rows import file_of
 from attnpool.jobs._statistics import paired
-from attnpool.jobs._write import write_whole
+from attnpool.jobs._write import make_folder, write_whole
 from attnpool.registry import did_you_mean
 
 NEEDED = ("jinja2", "plotly", "scipy")
@@ -53,14 +52,14 @@ class ReportResult:
 
     def _table(self, place: int) -> Table:
         data, peak = self.results.data[place], COSTS[0]
-        measure = data.task.measures[0]
+        measure = data.reported.measures[0]
         base = data.configurations[data.names.index(self.baselines[place])]
         title = (
             f"{data.name}: {measure.label} with 95 % intervals; differences to {base.name}, paired by seed, in points"
         )
         table = Table(title=escape(title), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("configuration", overflow="fold")
-        for name in ("seeds", data.task.goodness, "difference", "peak int8, kB"):
+        for name in ("seeds", data.reported.goodness, "difference", "peak int8, kB"):
             table.add_column(name, justify="right")
         for c in data.configurations:
             found = None if c is base else paired(c.values(measure), base.values(measure))
@@ -143,7 +142,7 @@ def _baselines(results: Results, name: str | None) -> list[int]:
 
 def _title(results: Results) -> str:
     """E.g. "Accuracy and memory on fashion_mnist"."""
-    compared = ", ".join(dict.fromkeys(data.task.goodness for data in results.data))
+    compared = ", ".join(dict.fromkeys(data.reported.goodness for data in results.data))
     return f"{compared[0].upper()}{compared[1:]} and memory on {', '.join(data.name for data in results.data)}"
 
 

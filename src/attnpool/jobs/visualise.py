@@ -17,8 +17,7 @@ from attnpool.data.images import read_image
 from attnpool.export.files import ENDINGS
 from attnpool.jobs._answer import Answer, answer
 from attnpool.jobs._checkpoint import load_either
-from attnpool.jobs._folder import make_folder
-from attnpool.jobs._write import write_whole
+from attnpool.jobs._write import make_folder, write_whole
 from attnpool.models.checkpoint import CheckpointError
 from attnpool.registry import did_you_mean
 from attnpool.visualise.attention_maps import check_query

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from attnpool.colours import COLOURS
 from attnpool.visualise._frame import Frame
 from attnpool.visualise.painting import paint, shown_part
 from attnpool.visualise.panels import Box, Panel, Section, shortened
@@ -27,8 +28,6 @@ READING = (
     ("attention", "how much the framed place attends to", "each place; yellow is much"),
 )
 """How to read the panels."""
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, "Color Universal Design", 2008."""
 
 
 @dataclass(frozen=True)

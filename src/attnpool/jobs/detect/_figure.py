@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from attnpool.jobs._figures import COLOURS
+from attnpool.colours import COLOURS
 
 Box = tuple[float, float, float, float]
 

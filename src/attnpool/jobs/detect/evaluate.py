@@ -12,8 +12,7 @@ from attnpool.detection.data.batches import evaluation_batches
 from attnpool.detection.data.source import open_boxes
 from attnpool.detection.mean_ap import AveragePrecision
 from attnpool.jobs._checkpoint import load_detector
-from attnpool.jobs._folder import make_folder
-from attnpool.jobs._write import write_whole
+from attnpool.jobs._write import make_folder, write_whole
 from attnpool.jobs.detect._detector import run_detector_test
 from attnpool.jobs.detect._result import figures
 

@@ -14,8 +14,7 @@ from torchvision.transforms import v2
 
 from attnpool.data.images import read_image
 from attnpool.jobs._checkpoint import load_detector
-from attnpool.jobs._folder import make_folder
-from attnpool.jobs._write import write_whole
+from attnpool.jobs._write import make_folder, write_whole
 from attnpool.jobs.detect._figure import detection_figure
 
 
