@@ -178,10 +178,8 @@ def for_micro(checkpoints: Any, tmp_path_factory: pytest.TempPathFactory) -> Any
 
     @cache
     def of(method: str) -> tuple[Any, Path]:
-        folder = tmp_path_factory.mktemp(method)
-        return export(
-            checkpoints(method), to="micro", calibration_images=64, images=200, output=str(folder / "out")
-        ), folder / "out"
+        out = tmp_path_factory.mktemp(method) / "out"
+        return export(checkpoints(method), to="micro", calibration_images=64, images=200, output=str(out)), out
 
     return of
 

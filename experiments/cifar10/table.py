@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t as student
 
+from attnpool.jobs import _reported
 from attnpool.jobs._quantities import COSTS, Quantity
 from attnpool.jobs._report_words import estimate_text
-from attnpool.jobs._reported import ACCURACY as REPORTED
 from attnpool.jobs._results import Configuration, read_results
 from attnpool.jobs._statistics import paired
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parents[1] / "docs" / "cifar10.md"
-ACCURACY = REPORTED.measures[0]
+ACCURACY = _reported.ACCURACY.measures[0]
 COST = {quantity.key: quantity for quantity in COSTS}
 
 

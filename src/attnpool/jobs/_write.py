@@ -1,4 +1,4 @@
-"""Writing a folder, and a file in one move: whoever reads it finds the old one or the new one, whole."""
+"""Making a folder, and writing a file in one move: whoever reads it finds the old one or the new one, whole."""
 
 import os
 from pathlib import Path
